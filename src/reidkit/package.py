@@ -1,0 +1,254 @@
+"""The model package: a folder that holds a network and everything needed to run it rightly.
+
+    model.json       what it is: the input contract, hashes, provenance (written last)
+    model.onnx       the engine file
+    reference.npz    small pictures (uint8) and the vectors the reference network gave for them
+
+`reference.npz` lets anybody check the package on any machine without a data set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit import disk
+from reidkit.errors import (
+    ArgumentError,
+    FormatError,
+    IntegrityError,
+    PackageError,
+    ShapeError,
+)
+
+FORMAT = 1
+"""The number of the package format that this version writes and reads."""
+
+MANIFEST = "model.json"
+REFERENCE = "reference.npz"
+MINIMUM_REFERENCE_PICTURES = 16
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """The input contract: how a picture becomes the network's input, and its output a vector.
+
+    A picture is decoded to RGB as Pillow does it (grey, palette, alpha and CMYK converted; the
+    EXIF orientation is *ignored*, as the field's reference code does), resized to `height` x
+    `width` with Pillow's antialiased `resize` filter, put into `colour` order, and each channel
+    becomes `(pixel * scale - mean) / std` in float32. `mean` and `std` are in `colour` order.
+
+    `neck` says where the vector is taken: `after` or `before` the BNNeck, or `output` for a
+    network from elsewhere. `flip` averages the vectors of the picture and its mirror image;
+    `unit_length` divides each vector by its Euclidean length.
+    """
+
+    height: int = 256
+    width: int = 128
+    resize: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    colour: Literal["rgb", "bgr"] = "rgb"
+    scale: float = 1 / 255
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+    neck: Literal["after", "before", "output"] = "after"
+    flip: bool = False
+    unit_length: bool = True
+
+    def __post_init__(self) -> None:
+        _check_choice("resize", self.resize, ("bilinear", "bicubic", "nearest"))
+        _check_choice("colour", self.colour, ("rgb", "bgr"))
+        _check_choice("neck", self.neck, ("after", "before", "output"))
+        for name, size in (("height", self.height), ("width", self.width)):
+            if not 1 <= size <= 4096:
+                raise ArgumentError(f"the input {name} is {size}, expected 1 to 4096 pixels")
+        for name, triple in (("mean", self.mean), ("std", self.std)):
+            if [math.isfinite(value) for value in triple] != [True] * 3:
+                raise ArgumentError(f"{name} is {triple}, expected three numbers, one a channel")
+        if not all(value > 0 for value in self.std):
+            raise ArgumentError(f"std is {self.std}, expected three numbers above 0")
+        if not 0 < self.scale <= 1:
+            raise ArgumentError(
+                f"scale is {self.scale}, expected a number above 0 and at most 1: it multiplies "
+                "pixel values of 0 to 255: 1/255 makes them 0 to 1, 1 leaves them as they are"
+            )
+
+    @property
+    def sha256(self) -> str:
+        """The contract's hash: equal hashes mean equal inputs for equal pictures."""
+        return disk.sha256_json(dataclasses.asdict(self) | {"semantics": "pillow-rgb-no-exif"})
+
+    def describe(self) -> str:
+        """Say the contract in one line, for people."""
+        vector = f"vector {self.neck}" + (" the BNNeck" if self.neck != "output" else "")
+        parts = (
+            f"{self.height}x{self.width} {self.resize}",
+            self.colour.upper(),
+            f"(pixel * {self.scale:.6g} - {list(self.mean)}) / {list(self.std)}",
+            vector + (", flip-averaged" if self.flip else ""),
+            "unit length" if self.unit_length else "length kept",
+        )
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """The file that an inference engine runs.
+
+    `runtime` names the engine's library; `batch` is the only batch size the file takes, `None`
+    for any; `target` and `device` are `None` until the package was compiled for one.
+    """
+
+    file: str
+    sha256: str
+    runtime: str = "onnxruntime"
+    batch: int | None = None
+    precision: str = "fp32"
+    target: str | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Everything `model.json` says.
+
+    `weights_sha256` is the hash of the network's weights, whatever file they came in;
+    `parent_sha256` the hash of the engine file this one was compiled from; `calibration` the
+    fingerprint of the calibration set; `provenance` says which tools made it from what.
+    """
+
+    name: str
+    architecture: str
+    embedding_size: int
+    weights_sha256: str
+    reference_sha256: str
+    input: InputSpec
+    engine: EngineSpec
+    parent_sha256: str | None = None
+    calibration: str | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferencePictures:
+    """What the reference network gave for a few pictures.
+
+    Columns:
+        pixels: (N, H, W, 3) uint8, RGB, *before* resizing; N >= 16.
+        vectors: (N, D) float32, the network's raw output: before flip and unit length.
+    """
+
+    pixels: NDArray[np.uint8]
+    vectors: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        if self.pixels.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
+            raise ShapeError(
+                f"reference pixels are {self.pixels.dtype} {shape}, expected uint8 (N, H, W, 3)"
+            )
+        if shape[0] < MINIMUM_REFERENCE_PICTURES:
+            raise ShapeError(
+                f"{shape[0]} reference pictures, expected at least {MINIMUM_REFERENCE_PICTURES}"
+            )
+        if self.vectors.dtype != np.float32 or self.vectors.shape[:1] != shape[:1]:
+            raise ShapeError(
+                f"reference vectors are {self.vectors.dtype} {self.vectors.shape}, "
+                f"expected float32 ({shape[0]}, D)"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A model package on disk whose hashes were checked."""
+
+    folder: Path
+    spec: ModelSpec
+
+    @property
+    def engine_file(self) -> Path:
+        """The file that the inference engine runs."""
+        return self.folder / self.spec.engine.file
+
+    def reference(self) -> ReferencePictures:
+        """Read the reference pictures and their vectors."""
+        with np.load(self.folder / REFERENCE, allow_pickle=False) as arrays:
+            return ReferencePictures(arrays["pixels"], arrays["vectors"])
+
+
+def write_reference(folder: Path, reference: ReferencePictures) -> str:
+    """Write `reference.npz` into a package folder in the making and give its sha256."""
+    path = folder / REFERENCE
+    np.savez_compressed(path, pixels=reference.pixels, vectors=reference.vectors)
+    return disk.sha256_file(path)
+
+
+def write_manifest(folder: Path, spec: ModelSpec) -> Package:
+    """Write `model.json` into a package folder in the making; the last file to be written."""
+    disk.write_json(folder / MANIFEST, {"format": FORMAT} | dataclasses.asdict(spec))
+    return Package(folder, spec)
+
+
+def read_package(folder: str | Path) -> Package:
+    """Read a model package and check its hashes.
+
+    Raises:
+        PackageError: the folder is not a model package, or `model.json` is damaged.
+        FormatError: it was written in another format number.
+        IntegrityError: a file was changed after the package was made.
+    """
+    folder = Path(folder)
+    spec = _read_spec(folder)
+    recorded = {spec.engine.file: spec.engine.sha256, REFERENCE: spec.reference_sha256}
+    for name, sha256 in recorded.items():
+        if Path(name).name != name:
+            raise PackageError(f"{folder / MANIFEST} names a file outside the package: {name}")
+        if not (folder / name).is_file():
+            raise PackageError(f"{folder} is incomplete: {name} is missing; make it again")
+        found = disk.sha256_file(folder / name)
+        if found != sha256:
+            raise IntegrityError(
+                f"{folder / name} was changed after the package was made: its sha256 is {found}, "
+                f"{MANIFEST} says {sha256}; make the package again"
+            )
+    return Package(folder, spec)
+
+
+def _read_spec(folder: Path) -> ModelSpec:
+    path = folder / MANIFEST
+    if not path.is_file():
+        hint = "reidkit export makes one from a checkpoint, reidkit package from an .onnx file"
+        what = (
+            "does not exist" if not folder.exists() else f"is not a model package (no {MANIFEST})"
+        )
+        raise PackageError(f"{folder} {what}: {hint}")
+    try:
+        fields = disk.read_json(path)
+        number = fields.pop("format")
+    except (ValueError, KeyError) as error:
+        raise PackageError(f"{path} is damaged: {error}") from error
+    if number != FORMAT:
+        raise FormatError(
+            f"{path} has package format {number}, this reidkit reads format {FORMAT}: use the "
+            f"reidkit that wrote it ({fields.get('provenance', {}).get('reidkit', 'unknown')})"
+        )
+    try:
+        contract = fields.pop("input")
+        contract |= {name: tuple(contract[name]) for name in ("mean", "std")}
+        engine = EngineSpec(**fields.pop("engine"))
+        return ModelSpec(input=InputSpec(**contract), engine=engine, **fields)
+    except (KeyError, TypeError, ArgumentError) as error:
+        raise PackageError(f"{path} is damaged: {error}") from error
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ArgumentError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
