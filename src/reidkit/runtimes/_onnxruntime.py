@@ -1,0 +1,109 @@
+"""onnxruntime: the CPU, and CUDA or TensorRT where the installed build has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from reidkit.errors import ArgumentError, DeviceError, EngineError
+from reidkit.runtimes import check_input
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_DEVICES = {provider: device for device, provider in _PROVIDERS.items()}
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntime:
+    """A `Runtime` over an onnxruntime session with one input and one output."""
+
+    name = "onnxruntime"
+
+    def __init__(
+        self, file: Path, batch: int | None, *, device: str = "cpu", threads: int | None = None
+    ) -> None:
+        kind, options = _provider(device)
+        session = _open_session(file, kind, options, threads)
+        self.batch = batch
+        self.device = _running_device(session, kind)
+        self._session: ort.InferenceSession | None = session
+        self._input = session.get_inputs()[0].name
+
+    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the session once."""
+        if self._session is None:
+            raise EngineError("the runtime is closed")
+        check_input(inputs, self.batch)
+        try:
+            (output,) = self._session.run(None, {self._input: inputs})
+        except Exception as error:  # onnxruntime raises several unrelated types
+            raise EngineError(f"onnxruntime failed on input {inputs.shape}: {error}") from error
+        if output.dtype != np.float32 or output.ndim != 2 or len(output) != len(inputs):
+            raise EngineError(
+                f"the model gave {output.dtype} {output.shape} for {len(inputs)} pictures, "
+                f"expected float32 ({len(inputs)}, D)"
+            )
+        return np.asarray(output)
+
+    def close(self) -> None:
+        """Drop the session."""
+        self._session = None
+
+
+def available_devices() -> list[str]:
+    """Give the devices that the installed build of onnxruntime supports."""
+    providers = ort.get_available_providers()
+    return [device for device, provider in _PROVIDERS.items() if provider in providers]
+
+
+def _provider(device: str) -> tuple[str, dict[str, str]]:
+    """Split `cuda:1` into the device's kind and its provider's options."""
+    kind, _, number = device.partition(":")
+    if kind not in _PROVIDERS or (number and not number.isdecimal()):
+        known = ", ".join(_PROVIDERS)
+        raise ArgumentError(f"device is {device!r}, expected one of {known}, or cuda:N")
+    if _PROVIDERS[kind] not in ort.get_available_providers():
+        raise DeviceError(
+            f"this onnxruntime ({ort.__version__}) cannot run on {device}: it was built for "
+            f"{', '.join(available_devices())}; "
+            "pip install onnxruntime-gpu in place of onnxruntime for an NVIDIA GPU"
+        )
+    return kind, {"device_id": number} if number else {}
+
+
+def _open_session(
+    file: Path, kind: str, options: dict[str, str], threads: int | None
+) -> ort.InferenceSession:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _ERRORS_ONLY
+    settings.intra_op_num_threads = threads or 0
+    if kind != "cpu":
+        # A node that the GPU provider does not take is an error, not a silent trip to the CPU.
+        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        return ort.InferenceSession(
+            file, settings, providers=[_PROVIDERS[kind]], provider_options=[options]
+        )
+    except Exception as error:  # onnxruntime raises several unrelated types
+        raise EngineError(f"onnxruntime does not load {file} on {kind}: {error}") from error
+
+
+def _running_device(session: ort.InferenceSession, kind: str) -> str:
+    """Read back which provider the session really runs on.
+
+    Raises:
+        DeviceError: it is not the one that was asked for.
+    """
+    first = session.get_providers()[0]
+    if first != _PROVIDERS[kind]:
+        raise DeviceError(
+            f"asked for {kind}, but onnxruntime would run on {_DEVICES.get(first, first)}: "
+            "look for a missing CUDA, cuDNN or TensorRT library"
+        )
+    return kind

@@ -1,0 +1,103 @@
+"""What is particular to one runtime; what all have in common is in tests/contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from reidkit.errors import ArgumentError, DeviceError, EngineError
+from reidkit.package import EngineSpec
+from reidkit.runtimes import _onnxruntime, available_devices, load_runtime
+from reidkit.runtimes.fake import FakeRuntime
+from tests.contract.test_runtimes import write_onnx
+
+
+def test_an_unknown_runtime_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="'abacus': this reidkit has onnxruntime, fake"):
+        load_runtime(tmp_path / "x", EngineSpec("x", "0" * 64, "abacus"))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:-1", ""])
+def test_an_unknown_device_lists_the_known_ones(tmp_path: Path, device: str) -> None:
+    path, engine = write_onnx(tmp_path, None)
+    with pytest.raises(ArgumentError, match="expected one of cpu, cuda, tensorrt, or cuda:N"):
+        load_runtime(path, engine, device=device)
+
+
+def test_a_device_that_the_build_lacks_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    path, engine = write_onnx(tmp_path, None)
+    with pytest.raises(DeviceError, match=r"built for cpu; pip install onnxruntime-gpu"):
+        load_runtime(path, engine, device="cuda:0")
+    assert available_devices() == {"onnxruntime": ["cpu"]}
+
+
+class FallenBack:
+    """A session that was asked for the GPU and silently took the CPU."""
+
+    def __init__(self, *_: Any, **options: Any) -> None:
+        self.options = options
+
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
+
+
+def test_a_silent_fall_back_to_the_cpu_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(ort, "InferenceSession", FallenBack)
+    path, engine = write_onnx(tmp_path, None)
+    with pytest.raises(DeviceError, match="asked for cuda, but onnxruntime would run on cpu"):
+        load_runtime(path, engine, device="cuda")
+
+
+def test_the_gpu_number_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert _onnxruntime._provider("cuda") == ("cuda", {})
+    assert _onnxruntime._provider("cuda:1") == ("cuda", {"device_id": "1"})
+
+
+def test_an_output_of_another_shape_is_refused(tmp_path: Path) -> None:
+    import onnx
+
+    path, engine = write_onnx(tmp_path, None)
+    model = onnx.load(path)
+    model.graph.node[-2].CopyFrom(onnx.helper.make_node("Identity", ["c"], ["d"]))
+    del model.graph.node[-1]
+    model.graph.output[0].CopyFrom(
+        onnx.helper.make_tensor_value_info("d", onnx.TensorProto.FLOAT, ["batch", 4, 1, 1])
+    )
+    onnx.save(model, path)
+    with pytest.raises(EngineError, match=r"gave float32 \(2, 4, 1, 1\) for 2 pictures"):
+        load_runtime(path, engine).run(np.zeros((2, 3, 32, 16), np.float32))
+
+
+def test_a_picture_of_another_size_is_an_engine_error(tmp_path: Path) -> None:
+    path, engine = write_onnx(tmp_path, None)
+    with pytest.raises(EngineError, match="onnxruntime failed on input"):
+        load_runtime(path, engine).run(np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_the_fake_gives_like_vectors_to_like_pictures() -> None:
+    fake = FakeRuntime(16)
+    random = np.random.default_rng(0)
+    base = random.standard_normal((1, 3, 32, 16)).astype(np.float32)
+    other = random.standard_normal((1, 3, 32, 16)).astype(np.float32)
+    a, near, far = fake.run(np.concatenate([base, base + 0.01, other]))
+    assert np.linalg.norm(a - near) < 0.1 * np.linalg.norm(a - far)
+
+
+def test_the_fake_refuses_tiny_pictures_and_bad_descriptions(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="at least 8x4, got 4x4"):
+        FakeRuntime().run(np.zeros((1, 3, 4, 4), np.float32))
+    (tmp_path / "fake.json").write_text("[]")
+    with pytest.raises(EngineError, match="does not describe a fake runtime"):
+        load_runtime(tmp_path / "fake.json", EngineSpec("fake.json", "0" * 64, "fake"))
