@@ -1,0 +1,259 @@
+"""The embeddings folder in the making. Until it is finished it holds
+
+    plan.json        what determines the vectors: model, contract, samples, batch size
+    vectors.partial  the final bytes of vectors.npy, filled batch by batch
+    journal.jsonl    one line for each batch on disk, with its checksum
+
+A killed process leaves these behind, and the same call goes on from them: a batch whose checksum
+holds is not computed again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import filelock
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from reidkit import disk
+from reidkit.errors import MismatchError, ShapeError, StoreError, UnreadableImage
+from reidkit.records import Embeddings, Samples
+from reidkit.store._folder import (
+    FORMAT,
+    MANIFEST,
+    VECTORS,
+    read_embeddings,
+    read_manifest,
+    write_manifest,
+)
+
+_PLAN = "plan.json"
+_PARTIAL = "vectors.partial"
+_JOURNAL = "journal.jsonl"
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What determines the bytes of the vectors, besides the pictures.
+
+    `batch` belongs to it because an engine may round differently at another batch size, and a
+    resumed run promises the bytes of an unbroken one.
+    """
+
+    model_sha256: str
+    contract_sha256: str
+    dimension: int
+    batch: int
+
+
+class EmbeddingsWriter:
+    """An embeddings folder that one process fills. Use it as a context manager."""
+
+    def __init__(self, folder: str | Path, samples: Samples, plan: Plan) -> None:
+        """Begin a folder, or go on with one begun with the same samples and plan.
+
+        Raises:
+            StoreError: another process is writing it, or it holds other things.
+            MismatchError: it was begun, or finished, with other samples or another plan.
+        """
+        self.folder = Path(folder)
+        self.samples = samples
+        self.plan = plan
+        self._header = _array_header(len(samples), plan.dimension)
+        self._identity = asdict(plan) | {"samples_sha256": _fingerprint(samples)}
+        self._finished = False
+        self._blocks: dict[int, list[UnreadableImage]] = {}
+        self._lock = _lock(self.folder)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pending(self) -> list[int]:
+        """First rows of the batches that are not on disk yet, in order."""
+        if self._finished:
+            return []
+        starts = range(0, len(self.samples), self.plan.batch)
+        return [start for start in starts if start not in self._blocks]
+
+    @property
+    def unreadable(self) -> dict[int, list[UnreadableImage]]:
+        """The unreadable pictures on record, by the first row of their batch."""
+        return {start: self._blocks[start] for start in sorted(self._blocks) if self._blocks[start]}
+
+    def retry(self, start: int) -> None:
+        """Put a batch back among the pending ones."""
+        del self._blocks[start]
+
+    def append(
+        self, start: int, vectors: NDArray[np.float32], unreadable: list[UnreadableImage]
+    ) -> None:
+        """Put one batch on disk: (B, D) float32, a row for each picture, unreadable ones too."""
+        expected = (self._stop(start) - start, self.plan.dimension)
+        if vectors.shape != expected or vectors.dtype != np.float32:
+            raise ShapeError(
+                f"the vectors of a batch are {vectors.dtype} {vectors.shape}, "
+                f"expected float32 {expected}"
+            )
+        data = vectors.astype("<f4", copy=False).tobytes()
+        with (self.folder / _PARTIAL).open("r+b") as file:
+            file.seek(self._offset(start))
+            file.write(data)
+        # The journal's line comes after the bytes it vouches for.
+        with (self.folder / _JOURNAL).open("a") as file:
+            file.write(_journal_line(start, zlib.crc32(data), unreadable))
+        self._blocks[start] = unreadable
+
+    def finish(self) -> Embeddings:
+        """Move the vectors into place, write the manifest last, and read the folder back."""
+        if self.pending:
+            raise StoreError(f"{self.folder} still lacks {len(self.pending)} batches")
+        if not self._finished:
+            self._move_into_place()
+            self._finished = True
+        return read_embeddings(self.folder)
+
+    def close(self) -> None:
+        """Let other processes at the folder; what is on disk stays."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        if (self.folder / MANIFEST).exists():
+            made_by = read_manifest(self.folder).get("made_by") or {}
+            self._check_identity(made_by, "holds")
+            self._finished = True
+        elif (self.folder / _PLAN).exists():
+            self._check_identity(_read_plan(self.folder / _PLAN), "was begun for")
+            self._resume()
+        elif other := [path.name for path in self.folder.iterdir() if path.name != _LOCK]:
+            raise StoreError(f"{self.folder} holds other things ({other[0]}): choose another place")
+        else:
+            self._allocate()
+            disk.write_json(self.folder / _PLAN, {"format": FORMAT} | self._identity)
+
+    def _check_identity(self, found: dict[str, object], verb: str) -> None:
+        for name, value in self._identity.items():
+            if found.get(name) != value:
+                raise MismatchError(
+                    f"{self.folder} {verb} embeddings with another "
+                    f"{name.removesuffix('_sha256')}: {found.get(name)}, not {value}; "
+                    "choose another folder, or delete this one"
+                )
+
+    def _allocate(self) -> None:
+        with (self.folder / _PARTIAL).open("wb") as file:
+            file.write(self._header)
+            file.truncate(self._offset(len(self.samples)))
+        (self.folder / _JOURNAL).write_bytes(b"")
+
+    def _resume(self) -> None:
+        """Take over the batches whose bytes are on disk as the journal says."""
+        partial, moved = self.folder / _PARTIAL, self.folder / VECTORS
+        if not partial.exists() and moved.exists():
+            moved.replace(partial)  # the process died between the move and the manifest
+        if not partial.exists() or partial.stat().st_size != self._offset(len(self.samples)):
+            self._allocate()
+        journal = ""
+        with partial.open("rb") as file:
+            for start, checksum, unreadable in _read_journal(self.folder / _JOURNAL):
+                file.seek(self._offset(start))
+                data = file.read(self._offset(self._stop(start)) - self._offset(start))
+                if zlib.crc32(data) == checksum:
+                    self._blocks[start] = unreadable
+                    journal += _journal_line(start, checksum, unreadable)
+        disk.write_bytes(self.folder / _JOURNAL, journal.encode())  # without torn lines
+
+    def _move_into_place(self) -> None:
+        unreadable = [image for images in self.unreadable.values() for image in images]
+        partial, vectors = self.folder / _PARTIAL, self.folder / VECTORS
+        samples = self.samples
+        if unreadable:
+            lost = {image.path for image in unreadable}
+            keep = np.array([path not in lost for path in samples.paths], np.bool_)
+            samples = samples.select(keep)
+            np.save(vectors, np.load(partial, mmap_mode="r")[keep])
+        else:
+            partial.replace(vectors)
+        embeddings = Embeddings(
+            np.load(vectors, mmap_mode="r"),
+            samples,
+            self.plan.model_sha256,
+            self.plan.contract_sha256,
+            tuple(unreadable),
+        )
+        write_manifest(self.folder, embeddings, self._identity)
+        for name in (_PARTIAL, _JOURNAL, _PLAN):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _stop(self, start: int) -> int:
+        return min(start + self.plan.batch, len(self.samples))
+
+    def _offset(self, row: int) -> int:
+        return len(self._header) + row * self.plan.dimension * 4
+
+
+def _lock(folder: Path) -> filelock.BaseFileLock:
+    """Lock a folder until the process ends, however it ends, or lets go."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / _LOCK)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise StoreError(f"another process is writing {folder}: wait for it to end") from None
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error}") from error
+    return lock
+
+
+def _array_header(rows: int, dimension: int) -> bytes:
+    """Give the bytes that numpy's own format puts before the data of a (N, D) float32 array."""
+    file = io.BytesIO()
+    fields = {"descr": "<f4", "fortran_order": False, "shape": (rows, dimension)}
+    npy.write_array_header_1_0(file, fields)
+    return file.getvalue()
+
+
+def _fingerprint(samples: Samples) -> str:
+    columns = (samples.paths, samples.person_ids, samples.camera_ids)
+    return disk.sha256_json([column.tolist() for column in columns])
+
+
+def _read_plan(path: Path) -> dict[str, object]:
+    try:
+        return disk.read_json(path)
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}); delete the folder to start over") from error
+
+
+def _journal_line(start: int, checksum: int, unreadable: list[UnreadableImage]) -> str:
+    return json.dumps({"start": start, "crc32": checksum, "unreadable": unreadable}) + "\n"
+
+
+def _read_journal(path: Path) -> Iterator[tuple[int, int, list[UnreadableImage]]]:
+    """Give start, checksum and unreadable pictures of each line; stop where a line was torn."""
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+            unreadable = [UnreadableImage(*image) for image in entry["unreadable"]]
+            yield int(entry["start"]), int(entry["crc32"]), unreadable
+        except (ValueError, TypeError, KeyError):
+            return
