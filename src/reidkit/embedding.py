@@ -1,0 +1,244 @@
+"""The one loop over photographs: files -> batches -> vectors.
+
+Reader threads decode ahead into a fixed number of preallocated batches while the engine runs, so
+memory does not grow with the data set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit import preprocess
+from reidkit.errors import (
+    ArgumentError,
+    EngineError,
+    ImageError,
+    UnreadableImage,
+    UnreadableImagesError,
+)
+from reidkit.models import Model
+from reidkit.package import InputSpec
+from reidkit.records import Embeddings, Samples
+from reidkit.store import EmbeddingsWriter, Plan
+
+DEFAULT_BATCH = 16
+_BATCHES_AHEAD = 3
+
+Progress = Callable[[int, int], None]
+"""Called with the number of pictures done and their total."""
+
+
+def embed(
+    model: Model,
+    samples: Samples,
+    *,
+    batch: int | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    skip_unreadable: bool = False,
+) -> Embeddings:
+    """Turn pictures into vectors, in sample order.
+
+    `batch` pictures go through the engine at once (None: the size the model was compiled for, or
+    a default); `workers` threads decode (None: one a core). With `skip_unreadable` pictures that
+    cannot be decoded are left out and listed in `Embeddings.unreadable`.
+
+    Raises:
+        UnreadableImagesError: naming every picture that could not be decoded.
+        EngineError: the engine failed, or gave NaN or infinity.
+    """
+    batch = choose_batch(model, batch)
+    vectors = np.empty((len(samples), model.spec.embedding_size), np.float32)
+    unreadable: list[UnreadableImage] = []
+    starts = range(0, len(samples), batch)
+    for block in _blocks(model, samples, starts, batch, workers):
+        vectors[block.start : block.start + len(block.vectors)] = block.vectors
+        unreadable += block.unreadable
+        _report(progress, block.start + len(block.vectors), len(samples))
+    _check_readable(unreadable, len(samples), skip_unreadable)
+    if unreadable:
+        lost = {image.path for image in unreadable}
+        keep = np.array([path not in lost for path in samples.paths], np.bool_)
+        vectors, samples = vectors[keep], samples.select(keep)
+    return Embeddings(vectors, samples, model.sha256, model.contract.sha256, tuple(unreadable))
+
+
+def plan_embeddings(model: Model, *, batch: int | None = None) -> Plan:
+    """Say what determines the vectors of this model, for an `EmbeddingsWriter`."""
+    size = model.spec.embedding_size
+    return Plan(model.sha256, model.contract.sha256, size, choose_batch(model, batch))
+
+
+def embed_into(
+    writer: EmbeddingsWriter,
+    model: Model,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    skip_unreadable: bool = False,
+) -> Embeddings:
+    """Turn the writer's pictures into vectors on disk, going on where it stopped.
+
+    Parameters and errors are those of `embed`; after an error, or a killed process, the same call
+    goes on with the batches that are missing. Pictures that were unreadable are tried again.
+    """
+    samples, batch = writer.samples, writer.plan.batch
+    for start, images in writer.unreadable.items():
+        if any(_is_readable(image.path) for image in images):
+            writer.retry(start)
+    pending = writer.pending
+    done = len(samples) - sum(min(batch, len(samples) - start) for start in pending)
+    _report(progress, done, len(samples))
+    for block in _blocks(model, samples, pending, batch, workers):
+        writer.append(block.start, block.vectors, block.unreadable)
+        done += len(block.vectors)
+        _report(progress, done, len(samples))
+    unreadable = [image for images in writer.unreadable.values() for image in images]
+    _check_readable(unreadable, len(samples), skip_unreadable)
+    return writer.finish()
+
+
+def choose_batch(model: Model, batch: int | None) -> int:
+    """Give the batch size to use: the model's own where it was compiled for one.
+
+    Raises:
+        ArgumentError: `batch` is below 1, or not the size the model was compiled for.
+    """
+    if batch is not None and batch < 1:
+        raise ArgumentError(f"batch is {batch}, expected at least 1")
+    fixed = model.runtime.batch
+    if fixed and batch not in (None, fixed):
+        raise ArgumentError(f"batch is {batch}, but this model takes batches of {fixed} only")
+    return fixed or batch or DEFAULT_BATCH
+
+
+class _Block(NamedTuple):
+    start: int
+    vectors: NDArray[np.float32]
+    unreadable: list[UnreadableImage]
+
+
+def _blocks(
+    model: Model, samples: Samples, starts: Iterable[int], batch: int, workers: int | None
+) -> Iterator[_Block]:
+    """Give the vectors of each batch; rows of unreadable pictures are zero."""
+    with closing(_read_ahead(samples, starts, batch, model.contract, workers)) as batches:
+        for start, inputs, unreadable in batches:
+            vectors = _vectors(model, inputs)
+            lost = {image.path for image in unreadable}
+            names = samples.paths[start : start + len(inputs)]
+            vectors[[name in lost for name in names]] = 0
+            bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+            if len(bad):
+                raise EngineError(
+                    f"the model gave NaN or infinity for {names[bad[0]]} and {len(bad) - 1} more "
+                    f"pictures of its batch: the engine file or its precision is at fault"
+                )
+            yield _Block(start, vectors, unreadable)
+
+
+def _read_ahead(
+    samples: Samples,
+    starts: Iterable[int],
+    batch: int,
+    contract: InputSpec,
+    workers: int | None,
+) -> Generator[tuple[int, NDArray[np.float32], list[UnreadableImage]]]:
+    """Decode batches in threads, a fixed number ahead of the one being used.
+
+    Each batch is a view on a buffer that is filled again once the caller asks for the next one.
+    """
+    if workers is not None and workers < 1:
+        raise ArgumentError(f"workers is {workers}, expected at least 1")
+    shape = (_BATCHES_AHEAD, batch, 3, contract.height, contract.width)
+    buffers = list(np.empty(shape, np.float32))
+    upcoming = iter(starts)
+    reading: deque[tuple[int, NDArray[np.float32], list[Future[UnreadableImage | None]]]] = deque()
+    pool = ThreadPoolExecutor(workers or _cores(), thread_name_prefix="reidkit-reader")
+    try:
+        while True:
+            while buffers and (start := next(upcoming, None)) is not None:
+                paths: Sequence[str] = samples.paths[start : start + batch].tolist()
+                rows = buffers.pop()
+                tasks = [
+                    pool.submit(_read_into, path, contract, row)
+                    for path, row in zip(paths, rows, strict=False)
+                ]
+                reading.append((start, rows, tasks))
+            if not reading:
+                return
+            start, rows, tasks = reading.popleft()
+            results = [task.result() for task in tasks]
+            yield start, rows[: len(tasks)], [image for image in results if image]
+            buffers.append(rows)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_into(path: str, contract: InputSpec, row: NDArray[np.float32]) -> UnreadableImage | None:
+    try:
+        preprocess.load_image(path, contract, row)
+    except ImageError as error:
+        row.fill(0)
+        return UnreadableImage(path, error.reason)
+    return None
+
+
+def _is_readable(path: str) -> bool:
+    try:
+        preprocess.decode(path)
+    except ImageError:
+        return False
+    return True
+
+
+def _vectors(model: Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run the network as the contract says: (B, 3, H, W) -> (B, D)."""
+    vectors = _run_padded(model, inputs)
+    if model.contract.flip:
+        vectors = (vectors + _run_padded(model, inputs[..., ::-1])) / np.float32(2)
+    if model.contract.unit_length:
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = vectors / np.maximum(lengths, np.float32(1e-12))
+    return vectors
+
+
+def _run_padded(model: Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run a batch, filled up with zeros where the model takes one batch size only."""
+    rows = len(inputs)
+    if model.runtime.batch and rows < model.runtime.batch:
+        filled = np.zeros((model.runtime.batch, *inputs.shape[1:]), np.float32)
+        filled[:rows] = inputs
+        inputs = filled
+    vectors = model.runtime.run(np.ascontiguousarray(inputs))[:rows]
+    if vectors.shape[1] != model.spec.embedding_size:
+        raise EngineError(
+            f"the model gave vectors of length {vectors.shape[1]}, its package says "
+            f"{model.spec.embedding_size}"
+        )
+    return vectors
+
+
+def _check_readable(unreadable: list[UnreadableImage], total: int, skip: bool) -> None:
+    if unreadable and (not skip or len(unreadable) == total):
+        raise UnreadableImagesError(unreadable, total)
+
+
+def _report(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress(done, total)
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
