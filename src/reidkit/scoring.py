@@ -1,0 +1,299 @@
+"""How well embeddings find the right people: mAP, CMC and mINP under the field's protocol.
+
+The protocol is that of Market-1501 (Zheng et al., "Scalable Person Re-identification: A
+Benchmark", ICCV 2015): junk is not in the gallery, a query never meets its own person seen by
+its own camera, and every other gallery picture of its person is a hit.
+
+Everything is exact and done in blocks of queries: the whole query x gallery matrix never
+exists. The rank of a hit is *counted*: 1 + the rows in front of it. Among equal scores the row
+that comes earlier in the gallery is in front, as a stable sort would have it. Equal gallery
+vectors have exactly equal scores; two different vectors whose scores lie within float32 rounding
+of each other may come in either order, and that may depend on the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.errors import ArgumentError, MismatchError
+from reidkit.records import (
+    JUNK,
+    DroppedQueries,
+    Embeddings,
+    Matches,
+    Samples,
+    Scores,
+    check_same_model,
+)
+
+METRICS = ("cosine", "euclidean")
+
+BLOCK_BYTES = 32 * 2**20
+"""The size of the block of scores that is in memory at one time."""
+
+SHORTEST_LENGTH = 1e-12
+"""Cosine divides a shorter vector by this, so that a vector of zeros stays one (as torch does)."""
+
+LONGEST_LENGTH = 1e18
+"""Squares of longer vectors overflow float32."""
+
+
+def evaluate(
+    query: Embeddings, gallery: Embeddings, *, metric: str = "cosine", max_rank: int = 50
+) -> Scores:
+    """Score how well the gallery's vectors answer the queries.
+
+    Gallery pictures with person id -1 (junk) are left out, and for each query those of the same
+    person *and* the same camera. A query is dropped and counted where it is junk itself, where
+    the gallery lacks its person, or has the person from the query's own camera only.
+
+    - CMC at k: share of queries with a hit in the first k places.
+    - mAP: mean over queries of the mean over hits of `hits so far / rank`.
+    - mINP: mean over queries of `hits / rank of the last hit` (Ye et al., "Deep Learning for
+      Person Re-identification: A Survey and Outlook", 2021).
+
+    `query` and `gallery` hold (Q, D) and (G, D) vectors. The `metric` `cosine` ranks by the angle
+    between them (a vector of zeros scores 0 with everything), `euclidean` by the distance between
+    them as they are. `max_rank` is the length K of the CMC curve; a gallery of fewer pictures
+    gives a shorter one.
+
+    Raises:
+        ArgumentError: an unknown metric, `max_rank` below 1, no queries, or nothing in the
+            gallery that is not junk.
+        MismatchError: the embeddings are of two models, or no query is left to score: query and
+            gallery do not belong together.
+    """
+    if max_rank < 1:
+        raise ArgumentError(f"max_rank is {max_rank}, expected at least 1")
+    kept = _check_sides(query, gallery, metric)
+    kin = _find_kin(query.samples, gallery.samples.select(kept))
+    dropped = _count_dropped(query.samples, kin)
+    scored = np.flatnonzero(kin.count_hits())
+    if not len(scored):
+        raise MismatchError(_explain_nothing_to_score(dropped))
+    kin = _Kin(kin.order, kin.bounds[scored])
+    first_hits = np.empty(len(scored), np.int64)
+    precisions, inverse_penalties = np.empty(len(scored)), np.empty(len(scored))
+    pair = _prepare(query.vectors[scored], gallery.vectors[kept], metric)
+    for index, row in _score_rows(pair, kin):
+        ranks = _count_ranks(row, kin.find_hits(index))
+        first_hits[index] = ranks[0]
+        precisions[index] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
+        inverse_penalties[index] = len(ranks) / ranks[-1]
+    depth = min(max_rank, len(kept))
+    found_at = np.bincount(first_hits, minlength=depth + 1)[1 : depth + 1]
+    return Scores(
+        mAP=float(precisions.mean()),
+        mINP=float(inverse_penalties.mean()),
+        cmc=(np.cumsum(found_at) / len(scored)).astype(np.float32),
+        queries=len(scored),
+        gallery=len(kept),
+        metric=metric,
+        dropped=dropped,
+    )
+
+
+def match(
+    query: Embeddings, gallery: Embeddings, *, metric: str = "cosine", count: int = 10
+) -> Matches:
+    """Give the best gallery rows of every query, in the order that `evaluate` scores.
+
+    The same rows are left out: junk, and for each query those of its person and camera. No query
+    is dropped. `Matches.scores` holds the cosine, or for `euclidean` minus the distance.
+
+    `query` and `gallery` hold (Q, D) and (G, D) vectors; (Q, `count`) matches come back.
+
+    Raises:
+        ArgumentError: as `evaluate`, and for a `count` below 1.
+        MismatchError: the embeddings are of two models.
+    """
+    if count < 1:
+        raise ArgumentError(f"count is {count}, expected at least 1")
+    kept = _check_sides(query, gallery, metric)
+    kin = _find_kin(query.samples, gallery.samples.select(kept))
+    rows = np.full((len(query), count), -1, np.int64)
+    scores = np.full((len(query), count), -np.inf, np.float32)
+    pair = _prepare(query.vectors.copy(), gallery.vectors[kept], metric)
+    for index, row in _score_rows(pair, kin):
+        best = _find_best(row, count)
+        rows[index, : len(best)] = kept[best]
+        scores[index, : len(best)] = row[best]
+    if metric == "euclidean":
+        # From q g - |g|^2 / 2 to |q - g|; rounding may leave a square just below 0.
+        squares = _measure_squares(query.vectors)[:, None] - 2 * scores.astype(np.float64)
+        scores = (-np.sqrt(np.maximum(squares, 0))).astype(np.float32)
+    return Matches(rows, scores)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kin:
+    """Which gallery rows show each query's person.
+
+    `order` (G,) lists the gallery by person, then camera, then row. `bounds` (Q, 4) are places
+    in it: the query's person takes up 0 to 3, seen by the query's own camera 1 to 2.
+    """
+
+    order: NDArray[np.int64]
+    bounds: NDArray[np.int64]
+
+    def count_hits(self) -> NDArray[np.int64]:
+        widths = np.diff(self.bounds, axis=1)
+        return widths[:, 0] + widths[:, 2]
+
+    def find_hits(self, query: int) -> NDArray[np.int64]:
+        """Give the gallery rows of the query's person from other cameras."""
+        start, own_start, own_end, end = self.bounds[query].tolist()
+        return np.concatenate((self.order[start:own_start], self.order[own_end:end]))
+
+    def find_excluded(self, query: int) -> NDArray[np.int64]:
+        """Give the gallery rows of the query's person from the query's camera."""
+        return self.order[slice(*self.bounds[query, 1:3].tolist())]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pair:
+    """Both sides made ready: the score of a row is `queries @ gallery.T - half_squares`.
+
+    The gallery rows `copies` repeat the vectors of the earlier rows `originals`.
+    """
+
+    queries: NDArray[np.float32]
+    gallery: NDArray[np.float32]
+    half_squares: NDArray[np.float32] | None
+    copies: NDArray[np.intp]
+    originals: NDArray[np.intp]
+
+
+def _check_sides(query: Embeddings, gallery: Embeddings, metric: str) -> NDArray[np.intp]:
+    """Check what both functions require and give the gallery rows that are not junk."""
+    if metric not in METRICS:
+        raise ArgumentError(f"metric is {metric!r}, expected one of {', '.join(METRICS)}")
+    check_same_model(query, gallery)
+    if not len(query):
+        raise ArgumentError("there are no queries: the query embeddings hold no pictures")
+    kept = np.flatnonzero(gallery.samples.person_ids != JUNK)
+    if not len(kept):
+        raise ArgumentError(
+            f"there is nothing to search in: all {len(gallery)} pictures of the gallery are "
+            f"junk (person id {JUNK}); give the split called gallery, with its person ids"
+        )
+    return kept
+
+
+def _find_kin(query: Samples, gallery: Samples) -> _Kin:
+    people = np.concatenate((query.person_ids, gallery.person_ids))
+    cameras = np.concatenate((query.camera_ids, gallery.camera_ids))
+    seen_by, camera = np.unique(cameras, return_inverse=True)
+    # One number a person and camera: all cameras of one person are neighbours.
+    person = np.unique(people, return_inverse=True)[1] * len(seen_by)
+    asked, given = np.split(person + camera, [len(query)])
+    order = np.argsort(given, kind="stable")
+    found, person = given[order], person[: len(query)]
+    bounds = (
+        np.searchsorted(found, person),
+        np.searchsorted(found, asked),
+        np.searchsorted(found, asked, "right"),
+        np.searchsorted(found, person + len(seen_by)),
+    )
+    return _Kin(order, np.stack(bounds, axis=1))
+
+
+def _count_dropped(query: Samples, kin: _Kin) -> DroppedQueries:
+    junk = query.person_ids == JUNK
+    absent = ~junk & (kin.bounds[:, 0] == kin.bounds[:, 3])
+    own_only = ~junk & ~absent & (kin.count_hits() == 0)
+    return DroppedQueries(*(int(np.count_nonzero(reason)) for reason in (junk, absent, own_only)))
+
+
+def _explain_nothing_to_score(dropped: DroppedQueries) -> str:
+    return (
+        f"none of the {dropped.total} queries can be scored: {dropped.junk} are junk (person id "
+        f"{JUNK}), {dropped.person_absent} show a person who is absent from the gallery, "
+        f"{dropped.same_camera_only} one whom the gallery has from the query's own camera only; "
+        "check that both sides are of one data set and that the camera ids are right"
+    )
+
+
+def _prepare(queries: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> _Pair:
+    """Make both sides ready; for cosine this overwrites them."""
+    asked, given = _measure_squares(queries), _measure_squares(gallery)
+    if metric == "cosine":
+        for vectors, squares in ((queries, asked), (gallery, given)):
+            # Division in float64 lets parallel vectors come out equal.
+            lengths = np.maximum(np.sqrt(squares), SHORTEST_LENGTH)[:, None]
+            np.divide(vectors, lengths, out=vectors, casting="same_kind")
+        return _Pair(queries, gallery, None, *_find_copies(gallery))
+    longest = float(np.sqrt(max(asked.max(), given.max())))
+    if longest > LONGEST_LENGTH:
+        raise ArgumentError(
+            f"a vector is {longest:.3g} long, beyond {LONGEST_LENGTH:.0e} Euclidean distances "
+            "overflow float32: use the cosine metric or scale the vectors down"
+        )
+    # |q - g|^2 = |q|^2 - 2 (q g - |g|^2 / 2): ranking needs the bracket alone.
+    return _Pair(queries, gallery, (given / 2).astype(np.float32), *_find_copies(gallery))
+
+
+def _measure_squares(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Give each row's squared length in float64, (N,)."""
+    squares = np.empty(len(vectors))
+    for start in range(0, len(vectors), 256):
+        rows = vectors[start : start + 256].astype(np.float64)
+        squares[start : start + 256] = np.square(rows, out=rows).sum(axis=1)
+    return squares
+
+
+def _find_copies(vectors: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find the rows that repeat an earlier row's vector, and those earlier rows."""
+    _, inverse, counts = np.unique(vectors[:, 0], return_inverse=True, return_counts=True)
+    first: dict[int, int] = {}
+    copies, originals = [], []
+    for row in np.flatnonzero(counts[inverse] > 1).tolist():
+        # Adding 0 makes -0 and 0 the same bytes.
+        original = first.setdefault(hash((vectors[row] + np.float32(0)).tobytes()), row)
+        if original != row and np.array_equal(vectors[row], vectors[original]):
+            copies.append(row)
+            originals.append(original)
+    return np.array(copies, np.intp), np.array(originals, np.intp)
+
+
+def _score_rows(pair: _Pair, kin: _Kin) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Give each query's number and its scores (G,), higher is more alike, -inf if excluded.
+
+    The scores are a view that the next step overwrites.
+    """
+    size = max(1, BLOCK_BYTES // (4 * len(pair.gallery)))
+    block = np.empty((min(size, len(pair.queries)), len(pair.gallery)), np.float32)
+    for start in range(0, len(pair.queries), size):
+        queries = pair.queries[start : start + size]
+        scores = np.matmul(queries, pair.gallery.T, out=block[: len(queries)])
+        for index, row in enumerate(scores, start):
+            if pair.half_squares is not None:
+                row -= pair.half_squares
+            # At a matrix's edge BLAS sums in another order: equal vectors may differ in a last bit.
+            row[pair.copies] = row[pair.originals]
+            row[kin.find_excluded(index)] = -np.inf
+            yield index, row
+
+
+def _count_ranks(row: NDArray[np.float32], hits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the ranks of the hits among a query's scores, ascending, the best is 1."""
+    scores = row[hits]
+    # Nothing behind the last hit counts: with a good model few rows are left to sort.
+    ahead = np.sort(row[row >= scores.min()])
+    equal_or_better = len(ahead) - np.searchsorted(ahead, scores, "left")
+    ranks = len(ahead) - np.searchsorted(ahead, scores, "right") + 1
+    for tied in np.flatnonzero(equal_or_better > ranks):
+        ranks[tied] += np.count_nonzero(row[: hits[tied]] == scores[tied])
+    ranks.sort()
+    return ranks
+
+
+def _find_best(row: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Give the best rows of one query, ties in gallery order, excluded ones never."""
+    count = min(count, len(row))
+    front = np.flatnonzero((row >= np.partition(row, -count)[-count]) & (row > -np.inf))
+    return front[np.argsort(-row[front], kind="stable")[:count]]
