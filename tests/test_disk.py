@@ -70,7 +70,7 @@ def test_only_a_folder_of_the_same_kind_is_replaced(tmp_path: Path) -> None:
         disk.new_folder(target, marker="m", overwrite=False),
     ):
         pass
-    with pytest.raises(ArgumentError, match="another place$"), disk.new_folder(target, marker="m"):
+    with pytest.raises(ArgumentError, match=r"another place$"), disk.new_folder(target, marker="m"):
         pass
     with disk.new_folder(target, marker="m", overwrite=True) as temporary:
         (temporary / "m").write_text("new")
