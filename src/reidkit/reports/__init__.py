@@ -1,0 +1,9 @@
+"""Reports for people: one HTML file that opens anywhere, offline, on screen and on paper.
+
+A report holds its pictures, its curve and its style; it runs no script and asks nothing of the
+network. The same values give the same bytes.
+"""
+
+from reidkit.reports._evaluation import write_report
+
+__all__ = ["write_report"]
