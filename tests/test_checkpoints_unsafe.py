@@ -6,10 +6,10 @@ import copyreg
 import io
 import os
 import pickle
+import pickletools
 import struct
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -253,12 +253,11 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_take_neither_memory_nor_time(tmp_path: Path, name: str) -> None:
+def test_bombs_are_refused(tmp_path: Path, name: str) -> None:
+    """Without guards each of them would take hours, or all memory."""
     for path in every_container(tmp_path, BOMBS[name]):
-        started = time.monotonic()
         with pytest.raises(CheckpointError):
             read(path)
-        assert time.monotonic() - started < 20, "a generous limit: without guards it takes hours"
 
 
 @pytest.mark.parametrize("count", [10**12, 10**30])
@@ -329,3 +328,9 @@ def test_only_keys_that_are_quick_to_hash_and_compare_are_used() -> None:
         assert _known.hashable(key) is key
     for slow in ("a" * 1001, b"a" * 1001, 1 << 65, ((),), [1]):
         assert _known.hashable(slow) is not slow
+
+
+def test_every_instruction_is_known_or_refused_on_purpose() -> None:
+    known = _machine._CONSTANTS | set(_machine._INSTRUCTIONS)
+    refused = {"EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER", "READONLY_BUFFER"}
+    assert {opcode.name for opcode in pickletools.opcodes} == known | refused

@@ -289,7 +289,7 @@ _INSTRUCTIONS: Mapping[str, Callable[[Machine, Any], None]] = {
     "INST": _instance,
     "OBJ": lambda machine, _: _old_object(machine, machine.pop_to_mark()),
     "NEWOBJ": _new_object,
-    "NEWOBJ_EResNet-50: 10 thousand": _new_object_extended,
+    "NEWOBJ_EX": _new_object_extended,
     "BUILD": _build,
     "BINPERSID": _persistent,
 }
