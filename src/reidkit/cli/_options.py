@@ -1,0 +1,145 @@
+"""Options that several commands share, and the kinds of value they take."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from reidkit.models import Model
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+PATH = click.Path(path_type=Path)
+
+
+def size(text: str) -> tuple[int, int]:
+    """Parse `256x128` into height and width in pixels."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise click.BadParameter(f"{text!r} is not HEIGHTxWIDTH, such as 256x128")
+    return int(parts[0]), int(parts[1])
+
+
+def triple(text: str) -> tuple[float, float, float]:
+    """Parse `0.485,0.456,0.406`, or one number for all three channels."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        numbers *= 3
+    if len(numbers) != 3:
+        raise click.BadParameter(f"{text!r} is not three numbers, such as 0.485,0.456,0.406")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def ratio(text: str) -> float:
+    """Parse `1/255` or a decimal number."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise click.BadParameter(f"{text!r} is not a number, such as 1/255 or 0.0039") from None
+
+
+def common(command: Command) -> Command:
+    """Add what every command takes; `--debug` is read by `main`."""
+    return _add(
+        command,
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        click.option(
+            "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+        ),
+    )
+
+
+def data(command: Command) -> Command:
+    """Add the data set and its layout."""
+    return _add(
+        command,
+        click.option("--data", "root", type=PATH, metavar="ROOT", help="Folder of the data set."),
+        click.option(
+            "--layout", metavar="NAME", help="market1501 or table; found out when not given."
+        ),
+    )
+
+
+def metric(command: Command) -> Command:
+    """Add how vectors are compared and how far the CMC curve goes."""
+    return _add(
+        command,
+        click.option(
+            "--metric",
+            type=click.Choice(["cosine", "euclidean"]),
+            default="cosine",
+            show_default=True,
+            help="How vectors are compared.",
+        ),
+        click.option(
+            "--max-rank",
+            type=click.IntRange(1),
+            default=50,
+            show_default=True,
+            help="Length of the CMC curve.",
+        ),
+    )
+
+
+overwrite = click.option("--overwrite", is_flag=True, help="Replace an older folder of this kind.")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How a model is run over pictures."""
+
+    device: str = "cpu"
+    batch: int | None = None
+    workers: int | None = None
+    threads: int | None = None
+    flip: bool = False
+    skip_unreadable: bool = False
+
+    def load(self, package: Path) -> Model:
+        """Load a package as the options say."""
+        from reidkit.models import load_model
+
+        model = load_model(package, device=self.device, threads=self.threads)
+        return model.with_flip() if self.flip else model
+
+
+def running(command: Callable[..., None]) -> Callable[..., None]:
+    """Add how a model is run; the command gets them as one `running` value."""
+
+    @functools.wraps(command)
+    def with_running(**options: Any) -> None:
+        names = [field.name for field in fields(Running)]
+        command(running=Running(**{name: options.pop(name) for name in names}), **options)
+
+    return _add(
+        with_running,
+        click.option("--batch", type=click.IntRange(1), help="Pictures in one run of the engine."),
+        click.option("--workers", type=click.IntRange(1), help="Threads that decode pictures."),
+        click.option("--threads", type=click.IntRange(1), help="Threads of the engine."),
+        click.option(
+            "--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or tensorrt."
+        ),
+        click.option("--flip", is_flag=True, help="Average with the mirrored picture's vector."),
+        click.option(
+            "--skip-unreadable", is_flag=True, help="Leave out bad pictures and record them."
+        ),
+    )
+
+
+def _add(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """Apply option decorators so that the help lists them in the order written."""
+    for option in reversed(options):
+        command = option(command)
+    return command

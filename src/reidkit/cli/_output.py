@@ -1,0 +1,122 @@
+"""What the commands print: results on stdout, progress and remarks on stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import click
+
+import reidkit
+from reidkit.models import Model
+from reidkit.package import Package
+from reidkit.records import Embeddings, Scores
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """Print one JSON object."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_package(package: Package, *, as_json: bool) -> None:
+    """Say what a new package is."""
+    spec = package.spec
+    if as_json:
+        print_json({"out": str(package.folder)} | dataclasses.asdict(spec))
+        return
+    click.echo(f"{package.folder}: {spec.architecture}, vectors of {spec.embedding_size}")
+    click.echo(f"input contract: {spec.input.describe()}")
+    click.echo(f"sha256 of {spec.engine.file}: {spec.engine.sha256}")
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr while the block runs; the callback takes (done, total)."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"{label:<16}", total=None, rate="")
+
+        def show(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed
+            rate = f"{speed:,.0f}/s" if speed else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield show
+
+
+def print_scores(scores: Scores, title: str) -> None:
+    """Print the figures of an evaluation as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    figures = {
+        "mAP": scores.mAP,
+        **{f"Rank-{k}": scores.rank(k) for k in (1, 5, 10)},
+        "mINP": scores.mINP,
+    }
+    for name in figures:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{100 * value:.1f} %" for value in figures.values()))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{scores.queries:,} queries against {scores.gallery:,} gallery pictures, {scores.metric}"
+    )
+    if scores.dropped.total:
+        reasons = ", ".join(f"{n:,} {why}" for why, n in scores.dropped.reasons.items() if n)
+        console.print(f"{scores.dropped.total:,} queries dropped: {reasons}")
+
+
+def scores_as_json(scores: Scores) -> dict[str, object]:
+    """Give the object that `evaluate --json` and `score --json` print; fractions, not per cent."""
+    return {
+        "mAP": scores.mAP,
+        "mINP": scores.mINP,
+        "cmc": [float(value) for value in scores.cmc],
+        "queries": scores.queries,
+        "dropped_queries": scores.dropped.total,
+        "dropped_reasons": scores.dropped.reasons,
+        "gallery": scores.gallery,
+        "metric": scores.metric,
+    }
+
+
+def made_by(
+    query: Embeddings, gallery: Embeddings, model: Model | None = None
+) -> dict[str, object]:
+    """Say what produced two sides of an evaluation."""
+    facts: dict[str, object] = {
+        "reidkit": reidkit.__version__,
+        "model_sha256": query.model_sha256,
+        "contract_sha256": query.contract_sha256,
+        "dimension": query.vectors.shape[1],
+        "unreadable": [list(image) for image in (*query.unreadable, *gallery.unreadable)],
+    }
+    if model is not None:
+        facts |= {
+            "model": model.spec.name,
+            "architecture": model.spec.architecture,
+            "contract": model.contract.describe(),
+            "runtime": model.runtime.name,
+            "device": model.runtime.device,
+            "precision": model.spec.engine.precision,
+        }
+    return facts
