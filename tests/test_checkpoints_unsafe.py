@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import copyreg
 import io
 import os
@@ -34,6 +35,9 @@ class Attack:
     def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
         return self.call
 
+
+# zipfile loads this when it first reads a name; loading a module is not what is watched for.
+codecs.lookup("cp437")
 
 READING: list[Path] = []
 RAN: list[str] = []
