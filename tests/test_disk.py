@@ -98,3 +98,73 @@ def test_hashes(tmp_path: Path) -> None:
     assert disk.sha256_file(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
     assert disk.sha256_json({"a": 1, "b": 2}) == disk.sha256_json({"b": 2, "a": 1})
     assert disk.sha256_json({"a": 1}) != disk.sha256_json({"a": 1.5})
+
+
+def test_a_folder_with_more_in_it_is_not_replaced(tmp_path: Path) -> None:
+    """A marker alone, such as report.html, is no proof that everything beside it is ours."""
+    target = tmp_path / "site"
+    target.mkdir()
+    (target / "m").write_text("mine")
+    (target / "precious").write_text("keep")
+    with (
+        pytest.raises(ArgumentError, match=r"other things too \(precious\)"),
+        disk.new_folder(target, marker="m", overwrite=True) as temporary,
+    ):
+        (temporary / "m").write_text("new")
+    assert (target / "precious").read_text() == "keep"
+    assert (target / "m").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+@pytest.mark.parametrize("overwrite", [None, False, True])
+def test_what_appears_meanwhile_is_not_deleted(tmp_path: Path, overwrite: bool | None) -> None:
+    target = tmp_path / "folder"
+    with (
+        pytest.raises(ArgumentError, match="other things"),
+        disk.new_folder(target, marker="m", overwrite=overwrite) as temporary,
+    ):
+        (temporary / "m").write_text("new")
+        target.mkdir()
+        (target / "precious").write_text("keep")
+    assert (target / "precious").read_text() == "keep"
+
+
+def test_the_old_folder_survives_a_failed_replacement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "folder"
+    with disk.new_folder(target, marker="m") as temporary:
+        (temporary / "m").write_text("old")
+    replace = Path.replace
+
+    def failing(self: Path, other: Path) -> Path:
+        if self.suffix == ".partial":
+            raise OSError("disk full")
+        return replace(self, other)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with (
+        pytest.raises(OSError, match="disk full"),
+        disk.new_folder(target, marker="m", overwrite=True) as temporary,
+    ):
+        (temporary / "m").write_text("new")
+    assert (target / "m").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_the_current_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(ArgumentError, match="folder of its own"),
+        disk.new_folder(Path(), marker="m"),
+    ):
+        pass
+
+
+def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with disk.new_folder(tmp_path / "link", marker="m") as temporary:
+        (temporary / "m").touch()
+    assert (tmp_path / "real" / "m").exists()
+    assert (tmp_path / "link").is_symlink()

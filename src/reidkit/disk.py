@@ -49,30 +49,32 @@ def read_json(path: Path) -> dict[str, Any]:
 def new_folder(path: Path, *, marker: str, overwrite: bool | None = None) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` when the block ends without an error.
 
-    `marker` is the file that every folder of this kind holds: `overwrite` replaces such a
-    folder and nothing else, so that a slip of the finger never deletes somebody's home. `None`
-    is for callers that never replace one.
+    `overwrite` replaces an older folder of the same kind: one that holds the file `marker` and
+    nothing that the new one lacks. Nothing else is ever deleted, neither what was at `path`
+    before nor what appeared there meanwhile. `None` is for callers that never replace a folder.
 
     Raises:
         ArgumentError: `path` exists, is not an empty folder, and may not be replaced.
     """
-    _check_replaceable(path, marker, overwrite)
+    path = Path(os.path.realpath(path))
+    _check_free(path, marker, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     temporary.mkdir()
     try:
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        _check_free(path, marker, overwrite)
+        _move_into_place(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_replaceable(path: Path, marker: str, overwrite: bool | None) -> None:
+def _check_free(path: Path, marker: str, overwrite: bool | None) -> None:
+    if path == Path.cwd():
+        raise ArgumentError("the current folder cannot be the output: choose a folder of its own")
     if not path.exists():
         return
-    if not path.is_dir() or path.is_symlink():
+    if not path.is_dir():
         raise ArgumentError(f"{path} exists already and is not a folder: choose another place")
     if not any(path.iterdir()):
         return
@@ -81,6 +83,24 @@ def _check_replaceable(path: Path, marker: str, overwrite: bool | None) -> None:
     if not overwrite:
         hint = "" if overwrite is None else " or pass --overwrite (overwrite=True)"
         raise ArgumentError(f"{path} exists already: choose another place{hint}")
+
+
+def _move_into_place(temporary: Path, path: Path) -> None:
+    """Move a folder to `path`; an older one there is put aside first and deleted last."""
+    aside = temporary.with_suffix(".old")
+    if path.exists():
+        new = {entry.name for entry in temporary.iterdir()}
+        other = [e.name for e in path.iterdir() if e.name not in new and e.name[0] != "."]
+        if other:
+            raise ArgumentError(f"{path} holds other things too ({other[0]}): nothing was replaced")
+        path.replace(aside)
+    try:
+        temporary.replace(path)
+    except OSError:
+        if aside.exists():
+            aside.replace(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def sha256_file(path: Path) -> str:
