@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,10 @@ class InputSpec:
         _check_choice("colour", self.colour, ("rgb", "bgr"))
         _check_choice("neck", self.neck, ("after", "before", "output"))
         for name, size in (("height", self.height), ("width", self.width)):
-            if not 1 <= size <= 4096:
-                raise ArgumentError(f"the input {name} is {size}, expected 1 to 4096 pixels")
+            _check_whole(f"the input {name}", size, 4096)
+        for name, switch in (("flip", self.flip), ("unit_length", self.unit_length)):
+            if not isinstance(switch, bool):
+                raise ArgumentError(f"{name} is {switch!r}, expected true or false")
         for name, triple in (("mean", self.mean), ("std", self.std)):
             if [math.isfinite(value) for value in triple] != [True] * 3:
                 raise ArgumentError(f"{name} is {triple}, expected three numbers, one a channel")
@@ -115,6 +117,14 @@ class EngineSpec:
     target: str | None = None
     device: str | None = None
 
+    def __post_init__(self) -> None:
+        if Path(self.file).name != self.file:
+            raise ArgumentError(
+                f"the engine's file is {self.file!r}, which lies outside the package"
+            )
+        if self.batch is not None:
+            _check_whole("the batch size", self.batch, 2**16)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
@@ -135,6 +145,9 @@ class ModelSpec:
     parent_sha256: str | None = None
     calibration: str | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_whole("the embedding size", self.embedding_size, 2**20)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,8 +205,12 @@ def write_reference(folder: Path, reference: ReferencePictures) -> str:
 
 
 def write_manifest(folder: Path, spec: ModelSpec) -> Package:
-    """Write `model.json` into a package folder in the making; the last file to be written."""
-    disk.write_json(folder / MANIFEST, {"format": FORMAT} | dataclasses.asdict(spec))
+    """Write `model.json` into a package folder in the making; the last file to be written.
+
+    It holds its own hash, so that a contract edited by hand does not go unnoticed.
+    """
+    fields = {"format": FORMAT, **dataclasses.asdict(spec), "contract_sha256": spec.input.sha256}
+    disk.write_json(folder / MANIFEST, fields | {"manifest_sha256": disk.sha256_json(fields)})
     return Package(folder, spec)
 
 
@@ -209,8 +226,6 @@ def read_package(folder: str | Path) -> Package:
     spec = _read_spec(folder)
     recorded = {spec.engine.file: spec.engine.sha256, REFERENCE: spec.reference_sha256}
     for name, sha256 in recorded.items():
-        if Path(name).name != name:
-            raise PackageError(f"{folder / MANIFEST} names a file outside the package: {name}")
         if not (folder / name).is_file():
             raise PackageError(f"{folder} is incomplete: {name} is missing; make it again")
         found = disk.sha256_file(folder / name)
@@ -226,29 +241,42 @@ def _read_spec(folder: Path) -> ModelSpec:
     path = folder / MANIFEST
     if not path.is_file():
         hint = "reidkit export makes one from a checkpoint, reidkit package from an .onnx file"
-        what = (
-            "does not exist" if not folder.exists() else f"is not a model package (no {MANIFEST})"
-        )
+        what = f"is not a model package (no {MANIFEST})" if folder.exists() else "does not exist"
         raise PackageError(f"{folder} {what}: {hint}")
     try:
         fields = disk.read_json(path)
-        number = fields.pop("format")
+        number, recorded = fields["format"], fields.pop("manifest_sha256", None)
     except (ValueError, KeyError) as error:
-        raise PackageError(f"{path} is damaged: {error}") from error
+        raise PackageError(f"{path} is damaged: {error!r}") from error
     if number != FORMAT:
         raise FormatError(
-            f"{path} has package format {number}, this reidkit reads format {FORMAT}: use the "
-            f"reidkit that wrote it ({fields.get('provenance', {}).get('reidkit', 'unknown')})"
+            f"{path} has package format {number}, this reidkit reads format {FORMAT}: "
+            "read it with the reidkit that wrote it, or make the package again"
         )
+    if recorded != disk.sha256_json(fields):
+        raise IntegrityError(
+            f"{path} was changed after the package was made: make the package again with the "
+            "contract it should have"
+        )
+    return _parse_spec(path, fields)
+
+
+def _parse_spec(path: Path, fields: dict[str, Any]) -> ModelSpec:
     try:
+        del fields["format"], fields["contract_sha256"]
         contract = fields.pop("input")
         contract |= {name: tuple(contract[name]) for name in ("mean", "std")}
         engine = EngineSpec(**fields.pop("engine"))
         return ModelSpec(input=InputSpec(**contract), engine=engine, **fields)
-    except (KeyError, TypeError, ArgumentError) as error:
+    except (KeyError, TypeError, AttributeError, ArgumentError) as error:
         raise PackageError(f"{path} is damaged: {error}") from error
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ArgumentError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
+
+
+def _check_whole(name: str, value: int, most: int) -> None:
+    if type(value) is not int or not 1 <= value <= most:
+        raise ArgumentError(f"{name} is {value!r}, expected a whole number from 1 to {most}")
