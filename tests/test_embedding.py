@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reidkit import preprocess, store
 from reidkit.embedding import choose_batch, embed, embed_into, plan_embeddings
-from reidkit.errors import ArgumentError, EngineError, UnreadableImagesError
+from reidkit.errors import ArgumentError, EngineError, MismatchError, UnreadableImagesError
 from reidkit.models import Model
 from reidkit.package import InputSpec
 from reidkit.records import Embeddings, Samples
@@ -154,6 +154,32 @@ def test_a_failed_folder_goes_on_once_the_pictures_are_repaired(
     assert np.array_equal(made.vectors, embed(model, damaged, batch=4).vectors)
 
 
+def test_a_folder_finished_without_pictures_is_not_taken_for_a_whole_one(
+    damaged: Samples, tmp_path: Path
+) -> None:
+    folder, model = tmp_path / "e", fake_model()
+    into(folder, model, damaged, 4, skip_unreadable=True)
+    assert len(into(folder, model, damaged, 4, skip_unreadable=True)) == 7
+    with pytest.raises(UnreadableImagesError, match="3 of 10"):
+        into(folder, model, damaged, 4)
+    Path(damaged.paths[9]).write_bytes(Path(damaged.paths[0]).read_bytes())
+    with pytest.raises(MismatchError, match="before they changed on disk"):
+        into(folder, model, damaged, 4, skip_unreadable=True)
+
+
+def test_pictures_that_changed_are_computed_again(tmp_path: Path) -> None:
+    made = write_samples(tmp_path / "pictures", 8)
+    folder, model = tmp_path / "e", fake_model()
+    with (
+        EmbeddingsWriter(folder, made, plan_embeddings(model, batch=2)) as writer,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        embed_into(writer, model, progress=interrupt_after(5))
+    Path(made.paths[0]).write_bytes(Path(made.paths[7]).read_bytes())
+    resumed = into(folder, model, made, 2)
+    assert np.array_equal(resumed.vectors, embed(model, made, batch=2).vectors)
+
+
 class Failing:
     """A runtime that fails after some batches, or gives NaN."""
 
@@ -182,7 +208,9 @@ def test_an_engine_error_reaches_the_caller_and_the_readers_stop(samples: Sample
 
 def test_nan_is_an_engine_error_that_names_a_picture(samples: Samples) -> None:
     model = Model(fake_model().spec, Failing(after=1, value=float("nan")))
-    with pytest.raises(EngineError, match=r"NaN or infinity for .*0004\.jpg"):
+    with pytest.raises(
+        EngineError, match=r"NaN or infinity for 4 pictures of a batch, first .*0004\.jpg"
+    ):
         embed(model, samples, batch=4)
 
 
@@ -298,6 +326,61 @@ def test_a_killed_process_resumes_to_the_same_bytes(
     assert printed[0] >= after, "what was on disk was computed again"
     expected = embed(fake_model(), samples, batch=2).vectors
     assert store.read_embeddings(folder).vectors.tobytes() == expected.tobytes()
+
+
+CRASH = """
+import os, sys
+
+calls = 0
+
+def crash_in(name):
+    real = getattr(os, name)
+
+    def wrapped(*arguments, **options):
+        global calls
+        calls += 1
+        if calls == crash_at:
+            os._exit(9)
+        return real(*arguments, **options)
+
+    setattr(os, name, wrapped)
+
+crash_at = int(sys.argv.pop(1))
+"""
+
+
+def crash_at(call: int, folder: Path, samples: Samples) -> int:
+    """Embed in a process that dies, without any cleaning up, at its n-th call to the disk."""
+    watched = "".join(f"crash_in({name!r})\n" for name in ("fsync", "replace", "unlink", "mkdir"))
+    quick = KILLED.replace("time.sleep(0.05)", "pass")
+    code = CRASH + quick.replace("folder, *paths", watched + "folder, *paths")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(call), str(folder), *samples.paths],
+        capture_output=True,
+        check=False,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert done.returncode in (0, 9), done.stderr
+    return done.returncode
+
+
+@pytest.mark.slow
+def test_a_crash_at_any_call_to_the_disk_resumes(samples: Samples, tmp_path: Path) -> None:
+    few = Samples.from_paths(samples.paths[:6].tolist())
+    expected = embed(fake_model(), few, batch=2).vectors
+    for call in range(1, 40):
+        folder = tmp_path / str(call)
+        survived = crash_at(call, folder, few) == 0
+        with EmbeddingsWriter(folder, few, plan_embeddings(fake_model(), batch=2)) as writer:
+            made = embed_into(writer, fake_model())
+        assert made.vectors.tobytes() == expected.tobytes(), call
+        left = sorted(path.name for path in folder.iterdir())
+        assert left == [".lock", "manifest.json", "samples.csv", "vectors.npy"], call
+        if survived:
+            break
+    else:
+        pytest.fail("the process never came to its end")
+    assert call > 5, "the crash was never where it hurts"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT is sent differently on Windows")

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from reidkit.errors import MismatchError, ShapeError
+from reidkit.errors import ArgumentError, MismatchError, ShapeError, UnreadableImage
 from reidkit.records import (
     DroppedQueries,
     Embeddings,
@@ -117,4 +117,26 @@ def test_rank_beyond_a_small_gallery_is_the_last_one() -> None:
 def test_dropped_queries_add_up() -> None:
     dropped = DroppedQueries(junk=1, person_absent=2, same_camera_only=4)
     assert dropped.total == 7
-    assert sum(dropped.reasons.values()) == 7
+    text = dropped.describe()
+    assert "1 junk, 2 of people not in the gallery, 4 of people" in text
+    assert DroppedQueries(junk=3).describe() == "3 junk"
+
+
+def test_a_rank_beyond_a_curve_that_was_cut_off_is_refused() -> None:
+    scores = Scores(0.5, 0.5, np.array([0.25, 0.75], np.float32), 4, 100, "cosine")
+    assert scores.rank(2) == 0.75
+    assert not scores.covers(5)
+    with pytest.raises(ArgumentError, match="Rank-5 is not in a CMC curve cut off at rank 2"):
+        scores.rank(5)
+    with pytest.raises(ArgumentError, match="Rank-0"):
+        scores.rank(0)
+
+
+def test_ids_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ShapeError, match="does not fit into int64"):
+        Samples.from_columns(["a"], np.array([2**63], np.uint64), [1])
+
+
+def test_unreadable_pictures_are_marked() -> None:
+    mask = samples(3).find_readable([UnreadableImage("1.jpg", "truncated")])
+    assert mask.tolist() == [True, False, True]

@@ -23,7 +23,7 @@ from reidkit.errors import (
 from reidkit.records import Embeddings, Samples
 from reidkit.store import EmbeddingsWriter, Plan
 
-PLAN = Plan(model_sha256="m", contract_sha256="c", dimension=3, batch=2)
+PLAN = Plan("m", "c", dimension=3, batch=2, runtime="fake", device="cpu")
 
 
 def samples(count: int = 5) -> Samples:
@@ -182,11 +182,13 @@ def test_a_batch_whose_bytes_were_lost_is_computed_again(tmp_path: Path) -> None
         assert writer.pending == [2, 4]
 
 
-@pytest.mark.parametrize("torn", ["{", '{"start": 2, "crc', "[]\n", '{"start": 2}\n', "\n"])
-def test_a_torn_journal_line_is_ignored(tmp_path: Path, torn: str) -> None:
+@pytest.mark.parametrize(
+    "torn", [b"[", b"[2, 17", b"[]\n", b"{}\n", b"\n", b"\xff\xfe\n", b"\0\0\n"]
+)
+def test_a_torn_journal_line_is_ignored(tmp_path: Path, torn: bytes) -> None:
     with EmbeddingsWriter(tmp_path / "e", samples(), PLAN) as writer:
         fill(writer, 0)
-    with (tmp_path / "e" / "journal.jsonl").open("a") as file:
+    with (tmp_path / "e" / "journal.jsonl").open("ab") as file:
         file.write(torn)
     assert np.array_equal(finish(tmp_path / "e").vectors, vectors())
 
@@ -196,7 +198,7 @@ def test_lines_after_a_torn_one_count_again_after_the_next_run(tmp_path: Path) -
     with EmbeddingsWriter(folder, samples(), PLAN) as writer:
         fill(writer, 0)
     with (folder / "journal.jsonl").open("a") as file:
-        file.write('{"start": 2, "crc')
+        file.write("[2, 17")
     with EmbeddingsWriter(folder, samples(), PLAN) as writer:
         fill(writer, 2)
     with EmbeddingsWriter(folder, samples(), PLAN) as writer:
@@ -254,10 +256,12 @@ def test_unreadable_rows_are_remembered_and_can_be_retried(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"model_sha256": "other"}, "model"),
-        ({"contract_sha256": "other"}, "contract"),
-        ({"dimension": 4}, "dimension"),
-        ({"batch": 3}, "batch"),
+        ({"model_sha256": "other"}, "another model"),
+        ({"contract_sha256": "other"}, "another input contract"),
+        ({"dimension": 4}, r"another vector length \(3, not 4\)"),
+        ({"batch": 3}, r"another batch size \(2, not 3\)"),
+        ({"runtime": "abacus"}, r"another runtime \(fake, not abacus\)"),
+        ({"device": "cuda"}, r"another device \(cpu, not cuda\)"),
     ],
 )
 def test_another_plan_is_refused(
@@ -268,7 +272,7 @@ def test_another_plan_is_refused(
             fill(writer, 0, 2, 4)
             writer.finish()
     other = dataclasses.replace(PLAN, **change)  # type: ignore[arg-type]
-    with pytest.raises(MismatchError, match=f"another {word}.*choose another folder"):
+    with pytest.raises(MismatchError, match=f"{word}.*choose another folder"):
         EmbeddingsWriter(tmp_path / "e", samples(), other)
     with EmbeddingsWriter(tmp_path / "e", samples(), PLAN):
         pass  # the refusal let go of the lock
@@ -276,7 +280,7 @@ def test_another_plan_is_refused(
 
 def test_other_samples_are_refused(tmp_path: Path) -> None:
     finish(tmp_path / "e")
-    with pytest.raises(MismatchError, match="another samples"):
+    with pytest.raises(MismatchError, match="other pictures or ids"):
         EmbeddingsWriter(tmp_path / "e", samples(4), PLAN)
 
 
@@ -284,7 +288,29 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(StoreError, match=r"holds other things \(thesis.txt\)"):
         EmbeddingsWriter(tmp_path, samples(), PLAN)
-    assert (tmp_path / "thesis.txt").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"], "not even a lock"
+
+
+def test_a_plan_of_another_format_is_refused(tmp_path: Path) -> None:
+    with EmbeddingsWriter(tmp_path / "e", samples(), PLAN):
+        pass
+    plan = tmp_path / "e" / "plan.json"
+    plan.write_text(plan.read_text().replace('"format": 1', '"format": 7'))
+    with pytest.raises(FormatError, match="embeddings format 7, this reidkit writes 1"):
+        EmbeddingsWriter(tmp_path / "e", samples(), PLAN)
+    plan.write_text("{")
+    with pytest.raises(StoreError, match="delete the folder to start over"):
+        EmbeddingsWriter(tmp_path / "e", samples(), PLAN)
+
+
+def test_relative_and_absolute_paths_are_the_same_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["a.jpg", "b.jpg"]
+    for paths in (names, [str(tmp_path / name) for name in names]):
+        with EmbeddingsWriter(tmp_path / "e", Samples.from_paths(paths), PLAN):
+            pass
 
 
 def test_two_writers_at_once(tmp_path: Path) -> None:
@@ -333,8 +359,20 @@ def test_import_refuses_what_it_cannot_use(tmp_path: Path) -> None:
         store.import_embeddings(save(vectors=vectors(), person_ids=ids + 0.5, camera_ids=ids))
     with pytest.raises(ShapeError, match="NaN"):
         store.import_embeddings(save(vectors=vectors() * np.nan, person_ids=ids, camera_ids=ids))
-    with pytest.raises(StoreError, match="expected floating point"):
-        store.import_embeddings(save(vectors=["a"] * 5, person_ids=ids, camera_ids=ids))
+    for bad in (["a"] * 5, np.float32(3), np.ones(5)):
+        with pytest.raises(StoreError, match=r"expected numbers \(N, D\)"):
+            store.import_embeddings(save(vectors=bad, person_ids=ids, camera_ids=ids))
+    for names in ([b"a"] * 5, "abcde", ["a"]):
+        with pytest.raises(StoreError, match=r"expected text \(5,\)"):
+            store.import_embeddings(
+                save(vectors=vectors(), person_ids=ids, camera_ids=ids, paths=names)
+            )
+    np.savez_compressed(tmp_path / "x.npz", vectors=vectors(), person_ids=ids, camera_ids=ids)
+    damaged = bytearray((tmp_path / "x.npz").read_bytes())
+    damaged[60:70] = b"\xff" * 10
+    (tmp_path / "x.npz").write_bytes(damaged)
+    with pytest.raises(StoreError, match=r"not an \.npz file"):
+        store.import_embeddings(tmp_path / "x.npz")
     (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:100])
     with pytest.raises(StoreError, match=r"not an \.npz file"):
         store.import_embeddings(tmp_path / "x.npz")

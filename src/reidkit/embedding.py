@@ -6,9 +6,8 @@ memory does not grow with the data set.
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import NamedTuple
@@ -24,16 +23,14 @@ from reidkit.errors import (
     UnreadableImage,
     UnreadableImagesError,
 )
+from reidkit.machine import available_cores
 from reidkit.models import Model
 from reidkit.package import InputSpec
-from reidkit.records import Embeddings, Samples
+from reidkit.records import Embeddings, Progress, Samples
 from reidkit.store import EmbeddingsWriter, Plan
 
 DEFAULT_BATCH = 16
 _BATCHES_AHEAD = 3
-
-Progress = Callable[[int, int], None]
-"""Called with the number of pictures done and their total."""
 
 
 def embed(
@@ -65,16 +62,21 @@ def embed(
         _report(progress, block.start + len(block.vectors), len(samples))
     _check_readable(unreadable, len(samples), skip_unreadable)
     if unreadable:
-        lost = {image.path for image in unreadable}
-        keep = np.array([path not in lost for path in samples.paths], np.bool_)
+        keep = samples.find_readable(unreadable)
         vectors, samples = vectors[keep], samples.select(keep)
     return Embeddings(vectors, samples, model.sha256, model.contract.sha256, tuple(unreadable))
 
 
 def plan_embeddings(model: Model, *, batch: int | None = None) -> Plan:
     """Say what determines the vectors of this model, for an `EmbeddingsWriter`."""
-    size = model.spec.embedding_size
-    return Plan(model.sha256, model.contract.sha256, size, choose_batch(model, batch))
+    return Plan(
+        model_sha256=model.sha256,
+        contract_sha256=model.contract.sha256,
+        dimension=model.spec.embedding_size,
+        batch=choose_batch(model, batch),
+        runtime=model.runtime.name,
+        device=model.runtime.device,
+    )
 
 
 def embed_into(
@@ -91,6 +93,10 @@ def embed_into(
     goes on with the batches that are missing. Pictures that were unreadable are tried again.
     """
     samples, batch = writer.samples, writer.plan.batch
+    if writer.finished:
+        finished = writer.finish()
+        _check_readable(list(finished.unreadable), len(samples), skip_unreadable)
+        return finished
     for start, images in writer.unreadable.items():
         if any(_is_readable(image.path) for image in images):
             writer.retry(start)
@@ -133,14 +139,13 @@ def _blocks(
     with closing(_read_ahead(samples, starts, batch, model.contract, workers)) as batches:
         for start, inputs, unreadable in batches:
             vectors = _vectors(model, inputs)
-            lost = {image.path for image in unreadable}
-            names = samples.paths[start : start + len(inputs)]
-            vectors[[name in lost for name in names]] = 0
+            pictures = samples.select(slice(start, start + len(inputs)))
+            vectors[~pictures.find_readable(unreadable)] = 0
             bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
             if len(bad):
                 raise EngineError(
-                    f"the model gave NaN or infinity for {names[bad[0]]} and {len(bad) - 1} more "
-                    f"pictures of its batch: the engine file or its precision is at fault"
+                    f"the model gave NaN or infinity for {len(bad)} pictures of a batch, first "
+                    f"{pictures.paths[bad[0]]}: the engine file or its precision is at fault"
                 )
             yield _Block(start, vectors, unreadable)
 
@@ -162,7 +167,7 @@ def _read_ahead(
     buffers = list(np.empty(shape, np.float32))
     upcoming = iter(starts)
     reading: deque[tuple[int, NDArray[np.float32], list[Future[UnreadableImage | None]]]] = deque()
-    pool = ThreadPoolExecutor(workers or _cores(), thread_name_prefix="reidkit-reader")
+    pool = ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="reidkit-reader")
     try:
         while True:
             while buffers and (start := next(upcoming, None)) is not None:
@@ -235,10 +240,3 @@ def _check_readable(unreadable: list[UnreadableImage], total: int, skip: bool) -
 def _report(progress: Progress | None, done: int, total: int) -> None:
     if progress is not None:
         progress(done, total)
-
-
-def _cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

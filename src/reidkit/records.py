@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reidkit.errors import MismatchError, ShapeError, UnreadableImage
+from reidkit.errors import ArgumentError, MismatchError, ShapeError, UnreadableImage
+
+Progress = Callable[[int, int], None]
+"""Called with the number of things done and their total."""
 
 JUNK = -1
 """The person id of a picture that is never scored (a bad detection, in Market-1501)."""
@@ -58,6 +62,11 @@ class Samples:
     def select(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Samples:
         """Take some of the samples: `rows` is an index array, a mask (N,) or a slice."""
         return Samples(self.paths[rows], self.person_ids[rows], self.camera_ids[rows])
+
+    def find_readable(self, unreadable: Iterable[UnreadableImage]) -> NDArray[np.bool_]:
+        """Mark the samples that are not among the unreadable pictures: a mask (N,)."""
+        lost = {image.path for image in unreadable}
+        return np.array([path not in lost for path in self.paths], np.bool_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,16 +182,16 @@ class DroppedQueries:
     @property
     def total(self) -> int:
         """All queries left out."""
-        return sum(self.reasons.values())
+        return self.junk + self.person_absent + self.same_camera_only
 
-    @property
-    def reasons(self) -> dict[str, int]:
-        """The counts by reason in words."""
-        return {
+    def describe(self) -> str:
+        """Say the counts that are not 0 in words."""
+        reasons = {
             "junk": self.junk,
-            "person not in the gallery": self.person_absent,
-            "person only from the same camera": self.same_camera_only,
+            "of people not in the gallery": self.person_absent,
+            "of people only seen by the query's own camera": self.same_camera_only,
         }
+        return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,8 +220,18 @@ class Scores:
         _check_column("Scores.cmc", self.cmc, np.float32, (len(self.cmc),))
 
     def rank(self, k: int) -> float:
-        """Give the Rank-k accuracy; beyond the gallery's size it is that of the last rank."""
+        """Give the Rank-k accuracy; beyond the gallery's size it is that of the last rank.
+
+        Raises:
+            ArgumentError: the curve was cut off (`max_rank`) before rank k.
+        """
+        if not self.covers(k):
+            raise ArgumentError(f"Rank-{k} is not in a CMC curve cut off at rank {len(self.cmc)}")
         return float(self.cmc[min(k, len(self.cmc)) - 1])
+
+    def covers(self, k: int) -> bool:
+        """Tell whether the CMC curve reaches rank k, or all of a smaller gallery."""
+        return k >= 1 and (k <= len(self.cmc) or self.gallery <= len(self.cmc))
 
 
 def _check_column(name: str, column: object, dtype: type, shape: tuple[int, ...]) -> None:
@@ -228,4 +247,6 @@ def _whole_numbers(name: str, values: ArrayLike) -> NDArray[np.int64]:
     column: NDArray[Any] = np.asarray(values)
     if column.dtype.kind not in "iu" and column.size:
         raise ShapeError(f"{name} has dtype {column.dtype}, expected whole numbers")
+    if column.size and int(column.max()) > np.iinfo(np.int64).max:
+        raise ShapeError(f"{name} holds {column.max()}, which does not fit into int64")
     return column.astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from reidkit.errors import StoreError
 from reidkit.records import Embeddings, Samples
+
+_DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+"""What numpy and zipfile raise for files that are no .npz, or damaged ones."""
 
 _REQUIRED = ("vectors", "person_ids", "camera_ids")
 
@@ -32,12 +36,21 @@ def import_embeddings(path: str | Path) -> Embeddings:
             f"{path} lacks the arrays {', '.join(missing)}; it holds {', '.join(arrays) or 'none'}"
         )
     vectors = arrays["vectors"]
-    if vectors.dtype.kind not in "fiu":
-        raise StoreError(f"{path}: vectors are {vectors.dtype}, expected floating point numbers")
-    paths = arrays.get("paths")
-    names = [f"row {i}" for i in range(len(vectors))] if paths is None else map(str, paths.tolist())
-    samples = Samples.from_columns(list(names), arrays["person_ids"], arrays["camera_ids"])
+    if vectors.dtype.kind not in "fiu" or vectors.ndim != 2:
+        raise StoreError(
+            f"{path}: vectors are {vectors.dtype} {vectors.shape}, expected numbers (N, D)"
+        )
+    names = _names(arrays.get("paths"), len(vectors), path)
+    samples = Samples.from_columns(names, arrays["person_ids"], arrays["camera_ids"])
     return Embeddings(np.ascontiguousarray(vectors, np.float32), samples)
+
+
+def _names(paths: NDArray[Any] | None, rows: int, path: str | Path) -> list[str]:
+    if paths is None:
+        return [f"row {row}" for row in range(rows)]
+    if paths.dtype.kind not in "UT" or paths.shape != (rows,):
+        raise StoreError(f"{path}: paths are {paths.dtype} {paths.shape}, expected text ({rows},)")
+    return [str(name) for name in paths]
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -49,5 +62,5 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise StoreError(f"{path} does not exist") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise StoreError(f"{path} is not an .npz file of plain arrays: {error}") from error

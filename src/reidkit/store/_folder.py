@@ -19,6 +19,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 VECTORS = "vectors.npy"
 SAMPLES = "samples.csv"
+PLAN = "plan.json"
 
 _COLUMNS = ["path", "person_id", "camera_id"]
 
@@ -84,7 +85,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         if not folder.is_dir():
             raise StoreError(f"{folder} does not exist: reidkit embed makes an embeddings folder")
-        if (folder / "plan.json").exists():
+        if (folder / PLAN).exists():
             raise StoreError(f"{folder} is unfinished: run the same reidkit embed again to go on")
         raise StoreError(f"{folder} is not an embeddings folder (no {MANIFEST})")
     try:

@@ -11,9 +11,7 @@ holds is not computed again.
 from __future__ import annotations
 
 import io
-import json
 import zlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -24,35 +22,50 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from reidkit import disk
-from reidkit.errors import MismatchError, ShapeError, StoreError, UnreadableImage
+from reidkit.errors import FormatError, MismatchError, ShapeError, StoreError, UnreadableImage
 from reidkit.records import Embeddings, Samples
 from reidkit.store._folder import (
     FORMAT,
     MANIFEST,
+    PLAN,
     VECTORS,
     read_embeddings,
     read_manifest,
     write_manifest,
 )
+from reidkit.store._journal import Entry, fingerprint, read_journal, stamp_files
 
-_PLAN = "plan.json"
 _PARTIAL = "vectors.partial"
 _JOURNAL = "journal.jsonl"
 _LOCK = ".lock"
+
+_DIFFERENCES = {
+    "model_sha256": "another model",
+    "contract_sha256": "another input contract",
+    "dimension": "another vector length",
+    "batch": "another batch size",
+    "runtime": "another runtime",
+    "device": "another device",
+    "samples_sha256": "other pictures or ids",
+}
+"""How an error names what differs between a folder's plan and the one at hand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What determines the bytes of the vectors, besides the pictures.
 
-    `batch` belongs to it because an engine may round differently at another batch size, and a
-    resumed run promises the bytes of an unbroken one.
+    `batch`, `runtime` and `device` belong to it because an engine may round differently at
+    another batch size or on another device, and a resumed run promises the bytes of an unbroken
+    one.
     """
 
     model_sha256: str
     contract_sha256: str
     dimension: int
     batch: int
+    runtime: str
+    device: str
 
 
 class EmbeddingsWriter:
@@ -69,15 +82,21 @@ class EmbeddingsWriter:
         self.samples = samples
         self.plan = plan
         self._header = _array_header(len(samples), plan.dimension)
-        self._identity = asdict(plan) | {"samples_sha256": _fingerprint(samples)}
+        self._identity = asdict(plan) | {"samples_sha256": fingerprint(samples)}
         self._finished = False
         self._blocks: dict[int, list[UnreadableImage]] = {}
+        self._check_folder()
         self._lock = _lock(self.folder)
         try:
             self._open()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder is complete."""
+        return self._finished
 
     @property
     def pending(self) -> list[int]:
@@ -111,8 +130,9 @@ class EmbeddingsWriter:
             file.seek(self._offset(start))
             file.write(data)
         # The journal's line comes after the bytes it vouches for.
-        with (self.folder / _JOURNAL).open("a") as file:
-            file.write(_journal_line(start, zlib.crc32(data), unreadable))
+        entry = Entry(start, zlib.crc32(data), self._stamp(start), unreadable)
+        with (self.folder / _JOURNAL).open("ab") as file:
+            file.write(entry.line())
         self._blocks[start] = unreadable
 
     def finish(self) -> Embeddings:
@@ -121,7 +141,6 @@ class EmbeddingsWriter:
             raise StoreError(f"{self.folder} still lacks {len(self.pending)} batches")
         if not self._finished:
             self._move_into_place()
-            self._finished = True
         return read_embeddings(self.folder)
 
     def close(self) -> None:
@@ -134,26 +153,48 @@ class EmbeddingsWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _check_folder(self) -> None:
+        """Refuse a folder of other things before anything, even a lock, is put into it."""
+        ours = (MANIFEST, PLAN)
+        if self.folder.is_dir() and not any((self.folder / name).exists() for name in ours):
+            other = [entry.name for entry in self.folder.iterdir() if entry.name[0] != "."]
+            if other:
+                raise StoreError(
+                    f"{self.folder} holds other things ({other[0]}): choose another place"
+                )
+
     def _open(self) -> None:
         if (self.folder / MANIFEST).exists():
             made_by = read_manifest(self.folder).get("made_by") or {}
             self._check_identity(made_by, "holds")
+            if made_by.get("pictures") != self._stamps():
+                raise MismatchError(
+                    f"{self.folder} holds embeddings of these pictures as they were before they "
+                    "changed on disk: choose another folder, or delete this one"
+                )
             self._finished = True
-        elif (self.folder / _PLAN).exists():
-            self._check_identity(_read_plan(self.folder / _PLAN), "was begun for")
+        elif (self.folder / PLAN).exists():
+            self._check_identity(_read_plan(self.folder / PLAN), "was begun for")
             self._resume()
-        elif other := [path.name for path in self.folder.iterdir() if path.name != _LOCK]:
-            raise StoreError(f"{self.folder} holds other things ({other[0]}): choose another place")
         else:
+            disk.write_json(self.folder / PLAN, {"format": FORMAT} | self._identity)
             self._allocate()
-            disk.write_json(self.folder / _PLAN, {"format": FORMAT} | self._identity)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what a process left behind that was killed while it wrote or finished."""
+        for path in self.folder.glob(".*.partial"):
+            path.unlink()
+        if self._finished:
+            for name in (_PARTIAL, _JOURNAL, PLAN):
+                (self.folder / name).unlink(missing_ok=True)
 
     def _check_identity(self, found: dict[str, object], verb: str) -> None:
         for name, value in self._identity.items():
             if found.get(name) != value:
+                shown = "" if "sha256" in name else f" ({found.get(name)}, not {value})"
                 raise MismatchError(
-                    f"{self.folder} {verb} embeddings with another "
-                    f"{name.removesuffix('_sha256')}: {found.get(name)}, not {value}; "
+                    f"{self.folder} {verb} embeddings with {_DIFFERENCES[name]}{shown}: "
                     "choose another folder, or delete this one"
                 )
 
@@ -170,23 +211,22 @@ class EmbeddingsWriter:
             moved.replace(partial)  # the process died between the move and the manifest
         if not partial.exists() or partial.stat().st_size != self._offset(len(self.samples)):
             self._allocate()
-        journal = ""
+        kept = []
         with partial.open("rb") as file:
-            for start, checksum, unreadable in _read_journal(self.folder / _JOURNAL):
-                file.seek(self._offset(start))
-                data = file.read(self._offset(self._stop(start)) - self._offset(start))
-                if zlib.crc32(data) == checksum:
-                    self._blocks[start] = unreadable
-                    journal += _journal_line(start, checksum, unreadable)
-        disk.write_bytes(self.folder / _JOURNAL, journal.encode())  # without torn lines
+            for entry in read_journal(self.folder / _JOURNAL):
+                file.seek(self._offset(entry.start))
+                data = file.read(self._offset(self._stop(entry.start)) - file.tell())
+                if (zlib.crc32(data), self._stamp(entry.start)) == (entry.crc32, entry.pictures):
+                    self._blocks[entry.start] = entry.unreadable
+                    kept.append(entry.line())
+        disk.write_bytes(self.folder / _JOURNAL, b"".join(kept))  # without torn lines
 
     def _move_into_place(self) -> None:
         unreadable = [image for images in self.unreadable.values() for image in images]
         partial, vectors = self.folder / _PARTIAL, self.folder / VECTORS
         samples = self.samples
         if unreadable:
-            lost = {image.path for image in unreadable}
-            keep = np.array([path not in lost for path in samples.paths], np.bool_)
+            keep = samples.find_readable(unreadable)
             samples = samples.select(keep)
             np.save(vectors, np.load(partial, mmap_mode="r")[keep])
         else:
@@ -198,9 +238,16 @@ class EmbeddingsWriter:
             self.plan.contract_sha256,
             tuple(unreadable),
         )
-        write_manifest(self.folder, embeddings, self._identity)
-        for name in (_PARTIAL, _JOURNAL, _PLAN):
-            (self.folder / name).unlink(missing_ok=True)
+        write_manifest(self.folder, embeddings, self._identity | {"pictures": self._stamps()})
+        self._finished = True
+        self._sweep()
+
+    def _stamp(self, start: int) -> int:
+        """Give a number that changes when one of a batch's picture files changes."""
+        return stamp_files(self.samples.paths[start : start + self.plan.batch].tolist())
+
+    def _stamps(self) -> int:
+        return stamp_files(self.samples.paths.tolist())
 
     def _stop(self, start: int) -> int:
         return min(start + self.plan.batch, len(self.samples))
@@ -230,30 +277,14 @@ def _array_header(rows: int, dimension: int) -> bytes:
     return file.getvalue()
 
 
-def _fingerprint(samples: Samples) -> str:
-    columns = (samples.paths, samples.person_ids, samples.camera_ids)
-    return disk.sha256_json([column.tolist() for column in columns])
-
-
 def _read_plan(path: Path) -> dict[str, object]:
     try:
-        return disk.read_json(path)
+        plan = disk.read_json(path)
     except ValueError as error:
         raise StoreError(f"{path} is damaged ({error}); delete the folder to start over") from error
-
-
-def _journal_line(start: int, checksum: int, unreadable: list[UnreadableImage]) -> str:
-    return json.dumps({"start": start, "crc32": checksum, "unreadable": unreadable}) + "\n"
-
-
-def _read_journal(path: Path) -> Iterator[tuple[int, int, list[UnreadableImage]]]:
-    """Give start, checksum and unreadable pictures of each line; stop where a line was torn."""
-    if not path.exists():
-        return
-    for line in path.read_text().splitlines():
-        try:
-            entry = json.loads(line)
-            unreadable = [UnreadableImage(*image) for image in entry["unreadable"]]
-            yield int(entry["start"]), int(entry["crc32"]), unreadable
-        except (ValueError, TypeError, KeyError):
-            return
+    if plan.get("format") != FORMAT:
+        raise FormatError(
+            f"{path} has embeddings format {plan.get('format')}, this reidkit writes {FORMAT}: go "
+            "on with the reidkit that began it, or delete the folder"
+        )
+    return plan

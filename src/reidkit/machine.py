@@ -1,0 +1,12 @@
+"""What this machine has."""
+
+from __future__ import annotations
+
+import os
+
+
+def available_cores() -> int:
+    """Count the processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
