@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from reidkit import scoring
 from reidkit.errors import ArgumentError, MismatchError
 from reidkit.records import DroppedQueries, Embeddings, Matches, Samples, Scores
-from reidkit.scoring import evaluate, match
+from reidkit.scoring import _comparing, evaluate, match
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics.npz"
 CASES = ("clustered", "unnormalised", "distractors_invalid", "cross_camera")
@@ -316,7 +316,7 @@ def test_zeros_of_either_sign_are_the_same(size: int) -> None:
 def test_different_vectors_with_one_hash_stay_different(monkeypatch: pytest.MonkeyPatch) -> None:
     query = embeddings([[1.0, 2.0]], [1], [1])
     gallery = embeddings([[1.0, 3.0], [1.0, 2.0], [1.0, 3.0]], [2, 1, 3], [2, 2, 2])
-    monkeypatch.setattr(scoring, "hash", lambda _: 0, raising=False)
+    monkeypatch.setattr(_comparing, "hash", lambda _: 0, raising=False)
     assert match(query, gallery, metric="euclidean", count=3).rows.tolist() == [[1, 0, 2]]
 
 
@@ -431,7 +431,7 @@ def test_the_blocks_size_does_not_matter(
     corners = random.integers(0, 2, (310, 16)) * 2 - 1
     gallery = embeddings(corners, np.arange(310) % 11, np.arange(310) % 3)
     whole, ranking = evaluate(query, gallery, metric=metric), match(query, gallery, metric=metric)
-    monkeypatch.setattr(scoring, "BLOCK_BYTES", rows * 4 * 310)
+    monkeypatch.setattr(_comparing, "BLOCK_BYTES", rows * 4 * 310)
     assert_equal_scores(evaluate(query, gallery, metric=metric), whole, tolerance=0)
     blocked = match(query, gallery, metric=metric)
     np.testing.assert_array_equal(blocked.rows, ranking.rows)
@@ -441,7 +441,7 @@ def test_the_blocks_size_does_not_matter(
 def test_a_budget_below_one_row_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
     query, gallery = random_side(1, 5), random_side(2, 60)
     expected = evaluate(query, gallery)
-    monkeypatch.setattr(scoring, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(_comparing, "BLOCK_BYTES", 1)
     assert_equal_scores(evaluate(query, gallery), expected)
 
 
@@ -458,7 +458,7 @@ def test_the_embeddings_are_not_changed() -> None:
 def test_memory_stays_far_below_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     query = random_side(1, 3000, people=300, dimensions=8)
     gallery = random_side(2, 6000, people=300, dimensions=8)
-    monkeypatch.setattr(scoring, "BLOCK_BYTES", 2**20)
+    monkeypatch.setattr(_comparing, "BLOCK_BYTES", 2**20)
     matrix = 4 * len(query) * len(gallery)
     for score in (evaluate, match):
         tracemalloc.start()
@@ -542,3 +542,22 @@ def test_vectors_too_long_for_squares_are_refused_or_cosine() -> None:
     with pytest.raises(ArgumentError, match=r"1e\+30 long.*cosine"):
         evaluate(query, gallery, metric="euclidean")
     assert evaluate(query, gallery).mAP == 1
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e5])
+def test_euclidean_far_from_the_origin_is_still_exact(offset: float) -> None:
+    """In float32 the squares of such vectors leave no room for the distances between them."""
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((40, 64))
+    people = np.arange(160) % 40
+    vectors = centres[people] + 0.5 * random.standard_normal((160, 64)) + offset
+    samples = Samples.from_columns([""] * 160, people, np.arange(160) // 80)
+    both = Embeddings(vectors.astype(np.float32), samples)
+    query, gallery = both.select(slice(0, 80)), both.select(slice(80, 160))
+    found = evaluate(query, gallery, metric="euclidean")
+    assert found.mAP == pytest.approx(naive_evaluate(query, gallery, "euclidean", 50).mAP, abs=1e-3)
+    distances = -match(query, gallery, metric="euclidean", count=1).scores[:, 0]
+    expected = np.linalg.norm(
+        query.vectors[:, None].astype(np.float64) - gallery.vectors[None], axis=2
+    )
+    np.testing.assert_allclose(distances, expected.min(axis=1), rtol=1e-3)

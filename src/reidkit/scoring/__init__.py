@@ -13,7 +13,6 @@ of each other may come in either order, and that may depend on the machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,17 +28,9 @@ from reidkit.records import (
     Scores,
     check_same_model,
 )
+from reidkit.scoring._comparing import measure_squares, prepare, score_rows
 
 METRICS = ("cosine", "euclidean")
-
-BLOCK_BYTES = 32 * 2**20
-"""The size of the block of scores that is in memory at one time."""
-
-SHORTEST_LENGTH = 1e-12
-"""Cosine divides a shorter vector by this, so that a vector of zeros stays one (as torch does)."""
-
-LONGEST_LENGTH = 1e18
-"""Squares of longer vectors overflow float32."""
 
 
 def evaluate(
@@ -78,8 +69,9 @@ def evaluate(
     kin = _Kin(kin.order, kin.bounds[scored])
     first_hits = np.empty(len(scored), np.int64)
     precisions, inverse_penalties = np.empty(len(scored)), np.empty(len(scored))
-    pair = _prepare(query.vectors[scored], gallery.vectors[kept], metric)
-    for index, row in _score_rows(pair, kin):
+    pair = prepare(query.vectors[scored], gallery.vectors[kept], metric)
+    for index, row in score_rows(pair):
+        row[kin.find_excluded(index)] = -np.inf
         ranks = _count_ranks(row, kin.find_hits(index))
         first_hits[index] = ranks[0]
         precisions[index] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
@@ -117,14 +109,15 @@ def match(
     kin = _find_kin(query.samples, gallery.samples.select(kept))
     rows = np.full((len(query), count), -1, np.int64)
     scores = np.full((len(query), count), -np.inf, np.float32)
-    pair = _prepare(query.vectors.copy(), gallery.vectors[kept], metric)
-    for index, row in _score_rows(pair, kin):
+    pair = prepare(query.vectors.copy(), gallery.vectors[kept], metric)
+    for index, row in score_rows(pair):
+        row[kin.find_excluded(index)] = -np.inf
         best = _find_best(row, count)
         rows[index, : len(best)] = kept[best]
         scores[index, : len(best)] = row[best]
     if metric == "euclidean":
         # From q g - |g|^2 / 2 to |q - g|; rounding may leave a square just below 0.
-        squares = _measure_squares(query.vectors)[:, None] - 2 * scores.astype(np.float64)
+        squares = measure_squares(pair.queries)[:, None] - 2 * scores.astype(np.float64)
         scores = (-np.sqrt(np.maximum(squares, 0))).astype(np.float32)
     return Matches(rows, scores)
 
@@ -152,20 +145,6 @@ class _Kin:
     def find_excluded(self, query: int) -> NDArray[np.int64]:
         """Give the gallery rows of the query's person from the query's camera."""
         return self.order[slice(*self.bounds[query, 1:3].tolist())]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pair:
-    """Both sides made ready: the score of a row is `queries @ gallery.T - half_squares`.
-
-    The gallery rows `copies` repeat the vectors of the earlier rows `originals`.
-    """
-
-    queries: NDArray[np.float32]
-    gallery: NDArray[np.float32]
-    half_squares: NDArray[np.float32] | None
-    copies: NDArray[np.intp]
-    originals: NDArray[np.intp]
 
 
 def _check_sides(query: Embeddings, gallery: Embeddings, metric: str) -> NDArray[np.intp]:
@@ -216,67 +195,6 @@ def _explain_nothing_to_score(dropped: DroppedQueries) -> str:
         f"{dropped.same_camera_only} one whom the gallery has from the query's own camera only; "
         "check that both sides are of one data set and that the camera ids are right"
     )
-
-
-def _prepare(queries: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> _Pair:
-    """Make both sides ready; for cosine this overwrites them."""
-    asked, given = _measure_squares(queries), _measure_squares(gallery)
-    if metric == "cosine":
-        for vectors, squares in ((queries, asked), (gallery, given)):
-            # Division in float64 lets parallel vectors come out equal.
-            lengths = np.maximum(np.sqrt(squares), SHORTEST_LENGTH)[:, None]
-            np.divide(vectors, lengths, out=vectors, casting="same_kind")
-        return _Pair(queries, gallery, None, *_find_copies(gallery))
-    longest = float(np.sqrt(max(asked.max(), given.max())))
-    if longest > LONGEST_LENGTH:
-        raise ArgumentError(
-            f"a vector is {longest:.3g} long, beyond {LONGEST_LENGTH:.0e} Euclidean distances "
-            "overflow float32: use the cosine metric or scale the vectors down"
-        )
-    # |q - g|^2 = |q|^2 - 2 (q g - |g|^2 / 2): ranking needs the bracket alone.
-    return _Pair(queries, gallery, (given / 2).astype(np.float32), *_find_copies(gallery))
-
-
-def _measure_squares(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Give each row's squared length in float64, (N,)."""
-    squares = np.empty(len(vectors))
-    for start in range(0, len(vectors), 256):
-        rows = vectors[start : start + 256].astype(np.float64)
-        squares[start : start + 256] = np.square(rows, out=rows).sum(axis=1)
-    return squares
-
-
-def _find_copies(vectors: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Find the rows that repeat an earlier row's vector, and those earlier rows."""
-    _, inverse, counts = np.unique(vectors[:, 0], return_inverse=True, return_counts=True)
-    first: dict[int, int] = {}
-    copies, originals = [], []
-    for row in np.flatnonzero(counts[inverse] > 1).tolist():
-        # Adding 0 makes -0 and 0 the same bytes.
-        original = first.setdefault(hash((vectors[row] + np.float32(0)).tobytes()), row)
-        if original != row and np.array_equal(vectors[row], vectors[original]):
-            copies.append(row)
-            originals.append(original)
-    return np.array(copies, np.intp), np.array(originals, np.intp)
-
-
-def _score_rows(pair: _Pair, kin: _Kin) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Give each query's number and its scores (G,), higher is more alike, -inf if excluded.
-
-    The scores are a view that the next step overwrites.
-    """
-    size = max(1, BLOCK_BYTES // (4 * len(pair.gallery)))
-    block = np.empty((min(size, len(pair.queries)), len(pair.gallery)), np.float32)
-    for start in range(0, len(pair.queries), size):
-        queries = pair.queries[start : start + size]
-        scores = np.matmul(queries, pair.gallery.T, out=block[: len(queries)])
-        for index, row in enumerate(scores, start):
-            if pair.half_squares is not None:
-                row -= pair.half_squares
-            # At a matrix's edge BLAS sums in another order: equal vectors may differ in a last bit.
-            row[pair.copies] = row[pair.originals]
-            row[kin.find_excluded(index)] = -np.inf
-            yield index, row
 
 
 def _count_ranks(row: NDArray[np.float32], hits: NDArray[np.int64]) -> NDArray[np.int64]:
