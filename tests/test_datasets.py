@@ -137,11 +137,17 @@ def make_empty(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("split", list(FOLDERS))
+@pytest.mark.parametrize("split", ["query", "gallery"])
 def test_an_empty_split_is_named(tmp_path: Path, split: str) -> None:
     root = make_market(tmp_path, **{split: ["Thumbs.db"]})
     with pytest.raises(DatasetError, match=f"{FOLDERS[split]} is empty"):
         load_dataset("market1501", root)
+
+
+def test_an_empty_training_split_does_not_keep_from_scoring(tmp_path: Path) -> None:
+    dataset = load_dataset("market1501", make_market(tmp_path, train=["Thumbs.db"]))
+    assert len(dataset.train) == 0
+    assert len(dataset.query) == 1
 
 
 def test_natural_order(tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
         (b"", "an empty file"),
         (b"hello, I am text", "not a picture"),
         (b"<html>quota exceeded</html>", "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
         (b"\xff\xd8\xff", ""),
         (b"\x89PNG\r\n\x1a\n", ""),
     ],

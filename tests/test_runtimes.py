@@ -21,7 +21,7 @@ def test_an_unknown_runtime_lists_the_known_ones(tmp_path: Path) -> None:
         load_runtime(tmp_path / "x", EngineSpec("x", "0" * 64, "abacus"))
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:-1", ""])
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:-1", "cuda:", "cpu:7", ""])
 def test_an_unknown_device_lists_the_known_ones(tmp_path: Path, device: str) -> None:
     path, engine = write_onnx(tmp_path, None)
     with pytest.raises(ArgumentError, match="expected one of cpu, cuda, tensorrt, or cuda:N"):

@@ -30,6 +30,9 @@ MAXIMUM_PIXELS = 2**26
 MAXIMUM_BYTES = 2**28
 """Larger files are refused before they are read."""
 
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+"""What Pillow may take a file for; others would start programs (EPS) or are no crops."""
+
 _JPEG_START = b"\xff\xd8\xff"
 _RESIZE = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -157,7 +160,7 @@ def _decode_plain_jpeg(data: bytes) -> NDArray[np.uint8] | None:
 
 def _decode_with_pillow(data: bytes, name: str) -> NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             width, height = image.size
             if width * height > MAXIMUM_PIXELS:
                 raise ImageError(name, f"{width}x{height} pixels is too large (a bomb?)")

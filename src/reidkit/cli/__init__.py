@@ -7,25 +7,34 @@ heavy.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import click
 
 import reidkit
-from reidkit.cli.demo import demo
-from reidkit.cli.doctor import doctor
-from reidkit.cli.draw import draw
-from reidkit.cli.embed import embed
-from reidkit.cli.embeddings import embeddings
-from reidkit.cli.evaluate import evaluate
-from reidkit.cli.export import export
-from reidkit.cli.inspect import inspect
-from reidkit.cli.package import package
-from reidkit.cli.score import score
+from reidkit.cli import (
+    demo,
+    doctor,
+    draw,
+    embed,
+    embeddings,
+    evaluate,
+    export,
+    inspect,
+    package,
+    score,
+)
 from reidkit.errors import ReidkitError
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+_COMMANDS = (demo, draw, inspect, export, package, embed, evaluate, score, embeddings, doctor)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -34,23 +43,12 @@ def reidkit_command() -> None:
     """Person re-identification: from a trained checkpoint to a deployed model, with proof.
 
     Exit codes: 0 done, 1 an error (in one line; --debug shows the traceback), 2 wrong usage,
-    130 interrupted (what is on disk can be resumed).
+    130 interrupted (a folder in the making by embed or score -o can be gone on with).
     """
 
 
-for _command in (
-    demo,
-    draw,
-    inspect,
-    export,
-    package,
-    embed,
-    evaluate,
-    score,
-    embeddings,
-    doctor,
-):
-    reidkit_command.add_command(_command)
+for _module in _COMMANDS:
+    reidkit_command.add_command(_module.command)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -60,25 +58,54 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
+    # reidkit refuses large pictures by its own limit; Pillow's remark on them is noise.
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
+    with _noting_interruptions() as interruptions:
+        try:
+            reidkit_command.main(arguments, prog_name="reidkit", standalone_mode=False)
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except (KeyboardInterrupt, click.Abort):
+            return _interrupted()
+        except BrokenPipeError:
+            # Whoever read our output went away: keep Python from complaining at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        except Exception as error:
+            if interruptions:  # a library being imported turned it into an error of its own
+                return _interrupted()
+            if not isinstance(error, (ReidkitError, OSError, MemoryError)):
+                raise
+            if debug:
+                traceback.print_exc()
+            return _failed(str(error) or type(error).__name__)
+    return DONE
+
+
+@contextmanager
+def _noting_interruptions() -> Iterator[list[int]]:
+    """Let SIGTERM interrupt like Ctrl-C, and note either in the list given."""
+    seen: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    watched = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupt) for number in watched]
     try:
-        result = reidkit_command.main(arguments, prog_name="reidkit", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _complain("interrupted; what is on disk can be resumed by the same command")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output went away: keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except (ReidkitError, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        _complain(" ".join(str(error).split("\n")))
-        return FAILED
-    return result if isinstance(result, int) else DONE
+        yield seen
+    finally:
+        for number, handler in zip(watched, before, strict=True):
+            signal.signal(number, handler)
 
 
-def _complain(message: str) -> None:
-    click.echo(f"reidkit: {message}", err=True)
+def _interrupted() -> int:
+    click.echo("reidkit: interrupted; embed and score -o go on when run again", err=True)
+    return INTERRUPTED
+
+
+def _failed(message: str) -> int:
+    click.echo(f"reidkit: {' '.join(message.split())}", err=True)
+    return FAILED

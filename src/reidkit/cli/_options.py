@@ -21,6 +21,11 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 PATH = click.Path(path_type=Path)
 
 
+def absolute(text: str) -> Path:
+    """Make a path absolute, so that what is written down holds in any folder."""
+    return Path(text).absolute()
+
+
 def size(text: str) -> tuple[int, int]:
     """Parse `256x128` into height and width in pixels."""
     parts = text.lower().split("x")
@@ -46,7 +51,7 @@ def ratio(text: str) -> float:
     """Parse `1/255` or a decimal number."""
     try:
         return float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         raise click.BadParameter(f"{text!r} is not a number, such as 1/255 or 0.0039") from None
 
 
@@ -65,7 +70,7 @@ def data(command: Command) -> Command:
     """Add the data set and its layout."""
     return _add(
         command,
-        click.option("--data", "root", type=PATH, metavar="ROOT", help="Folder of the data set."),
+        click.option("--data", "root", type=absolute, metavar="ROOT", help="Data set."),
         click.option(
             "--layout", metavar="NAME", help="market1501 or table; found out when not given."
         ),
@@ -125,9 +130,9 @@ def running(command: Callable[..., None]) -> Callable[..., None]:
 
     return _add(
         with_running,
-        click.option("--batch", type=click.IntRange(1), help="Pictures in one run of the engine."),
-        click.option("--workers", type=click.IntRange(1), help="Threads that decode pictures."),
-        click.option("--threads", type=click.IntRange(1), help="Threads of the engine."),
+        click.option("--batch", type=click.IntRange(1, 4096), help="Pictures a run of the engine."),
+        click.option("--workers", type=click.IntRange(1, 1024), help="Threads for decoding."),
+        click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine."),
         click.option(
             "--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or tensorrt."
         ),

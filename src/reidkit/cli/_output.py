@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import click
 
 import reidkit
+from reidkit.errors import UnreadableImage
 from reidkit.models import Model
 from reidkit.package import Package
-from reidkit.records import Embeddings, Scores
+from reidkit.records import Embeddings, Progress, Scores
 
 
 def print_json(value: Mapping[str, object]) -> None:
@@ -26,21 +27,24 @@ def print_package(package: Package, *, as_json: bool) -> None:
     if as_json:
         print_json({"out": str(package.folder)} | dataclasses.asdict(spec))
         return
-    click.echo(f"{package.folder}: {spec.architecture}, vectors of {spec.embedding_size}")
+    folder = click.format_filename(package.folder)
+    click.echo(f"{folder}: {spec.architecture}, vectors of {spec.embedding_size}")
     click.echo(f"input contract: {spec.input.describe()}")
     click.echo(f"sha256 of {spec.engine.file}: {spec.engine.sha256}")
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(label: str) -> Iterator[Progress]:
     """Show a bar on stderr while the block runs; the callback takes (done, total)."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as Bar,
     )
 
     columns = (
@@ -50,7 +54,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(f"{label:<16}", total=None, rate="")
 
         def show(done: int, total: int) -> None:
@@ -61,28 +65,29 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
-def print_scores(scores: Scores, title: str) -> None:
-    """Print the figures of an evaluation as a table."""
+def print_scores(scores: Scores, title: str, unreadable: Sequence[UnreadableImage]) -> None:
+    """Print the figures of an evaluation as a table, and what was left out of it."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
-    figures = {
-        "mAP": scores.mAP,
-        **{f"Rank-{k}": scores.rank(k) for k in (1, 5, 10)},
-        "mINP": scores.mINP,
-    }
+    table = Table(title=Text(title), title_justify="left")
+    ranks = [rank for rank in (1, 5, 10) if scores.covers(rank)]
+    figures = {"mAP": scores.mAP, **{f"Rank-{k}": scores.rank(k) for k in ranks}}
+    figures["mINP"] = scores.mINP
     for name in figures:
         table.add_column(name, justify="right")
     table.add_row(*(f"{100 * value:.1f} %" for value in figures.values()))
-    console = Console()
-    console.print(table)
-    console.print(
+    Console().print(table)
+    click.echo(
         f"{scores.queries:,} queries against {scores.gallery:,} gallery pictures, {scores.metric}"
     )
     if scores.dropped.total:
-        reasons = ", ".join(f"{n:,} {why}" for why, n in scores.dropped.reasons.items() if n)
-        console.print(f"{scores.dropped.total:,} queries dropped: {reasons}")
+        click.echo(f"{scores.dropped.total:,} queries dropped: {scores.dropped.describe()}")
+    if unreadable:
+        names = ", ".join(click.format_filename(image.path) for image in unreadable[:3])
+        more = ", ..." if len(unreadable) > 3 else ""
+        click.echo(f"{len(unreadable):,} unreadable pictures left out: {names}{more}")
 
 
 def scores_as_json(scores: Scores) -> dict[str, object]:
@@ -93,7 +98,7 @@ def scores_as_json(scores: Scores) -> dict[str, object]:
         "cmc": [float(value) for value in scores.cmc],
         "queries": scores.queries,
         "dropped_queries": scores.dropped.total,
-        "dropped_reasons": scores.dropped.reasons,
+        "dropped_reasons": dataclasses.asdict(scores.dropped),
         "gallery": scores.gallery,
         "metric": scores.metric,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from reidkit import reports, scoring
 from reidkit.cli import _options, _output
 from reidkit.embedding import embed, embed_into, plan_embeddings
+from reidkit.errors import DatasetError
 from reidkit.models import Model
 from reidkit.records import JUNK, Dataset, Embeddings, Samples, Scores
 from reidkit.store import EmbeddingsWriter
@@ -23,16 +24,20 @@ def embed_sides(
     Junk pictures of the gallery are never scored, so they are not run through the network.
     """
     gallery = dataset.gallery.select(dataset.gallery.person_ids != JUNK)
+    for name, samples in (("query", dataset.query), ("gallery", gallery)):
+        if not len(samples):
+            raise DatasetError(f"the data set has nothing to score: its {name} split is empty")
     return (
-        _embed_side(model, "query", dataset.query, running, out),
-        _embed_side(model, "gallery", gallery, running, out),
+        embed_samples(model, dataset.query, running, out and out / "query", label="query"),
+        embed_samples(model, gallery, running, out and out / "gallery", label="gallery"),
     )
 
 
-def _embed_side(
-    model: Model, name: str, samples: Samples, running: _options.Running, out: Path | None
+def embed_samples(
+    model: Model, samples: Samples, running: _options.Running, out: Path | None, *, label: str
 ) -> Embeddings:
-    with _output.progress_bar(name) as progress:
+    """Embed in memory, or into the resumable folder `out`, with a bar called `label`."""
+    with _output.progress_bar(label) as progress:
         if out is None:
             return embed(
                 model,
@@ -43,7 +48,7 @@ def _embed_side(
                 skip_unreadable=running.skip_unreadable,
             )
         plan = plan_embeddings(model, batch=running.batch)
-        with EmbeddingsWriter(out / name, samples, plan) as writer:
+        with EmbeddingsWriter(out, samples, plan) as writer:
             return embed_into(
                 writer,
                 model,

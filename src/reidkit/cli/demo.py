@@ -15,7 +15,7 @@ _NOTE = (
 )
 
 
-@click.command(short_help="The main job on built-in data.")
+@click.command("demo", short_help="The main job on built-in data.")
 @click.option(
     "-o",
     "--out",
@@ -25,7 +25,7 @@ _NOTE = (
     help="Folder of the result; an older demonstration there is replaced.",
 )
 @_options.common
-def demo(out: Path, as_json: bool) -> None:
+def command(out: Path, as_json: bool) -> None:
     """Draw people, export a network, score it, and write a report: a minute, no torch."""
     from safetensors.numpy import save_file
 
@@ -53,5 +53,5 @@ def demo(out: Path, as_json: bool) -> None:
     if as_json:
         _output.print_json(result | {"report": str(out / "report.html")})
         return
-    _output.print_scores(scores, f"resnet18 (untrained) on {_PEOPLE} drawn people")
+    _output.print_scores(scores, f"resnet18 (untrained) on {_PEOPLE} drawn people", ())
     click.echo(f"{_NOTE}\nReport: {out / 'report.html'}")

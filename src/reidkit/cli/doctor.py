@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import platform
+from collections.abc import Callable
 from importlib import metadata, util
 
 import click
 
 import reidkit
 from reidkit.cli import _options
+from reidkit.machine import available_cores
 
 _LIBRARIES = ("numpy", "pillow", "simplejpeg", "onnx", "onnxruntime", "safetensors", "torch")
 
 
-@click.command(short_help="Say what works on this machine.")
+@click.command("doctor", short_help="Say what works on this machine.")
 @_options.common
-def doctor(as_json: bool) -> None:
+def command(as_json: bool) -> None:
     """Say what works on this machine and what to install for the rest."""
     from reidkit.cli import _output
 
@@ -24,9 +25,9 @@ def doctor(as_json: bool) -> None:
         "reidkit": reidkit.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
-        "checks": {"jpeg decoders agree": _decoders_agree(), "engines": _engines()},
+        "checks": {"jpeg decoders agree": _check(_decoders_agree), "engines": _check(_engines)},
         "hints": _hints(),
     }
     if as_json:
@@ -51,6 +52,14 @@ def _version(distribution: str) -> str:
         return "not installed"
 
 
+def _check(check: Callable[[], str]) -> str:
+    """Run a check; a library that does not import is a finding, not a crash."""
+    try:
+        return check()
+    except ImportError as error:
+        return f"NO: {error}"
+
+
 def _decoders_agree() -> str:
     from reidkit.preprocess import decoders_agree
 
@@ -62,9 +71,8 @@ def _decoders_agree() -> str:
 def _engines() -> str:
     from reidkit.runtimes import available_devices
 
-    return "; ".join(
-        f"{name} on {', '.join(devices)}" for name, devices in available_devices().items()
-    )
+    engines = available_devices().items()
+    return "; ".join(f"{name} on {', '.join(devices)}" for name, devices in engines)
 
 
 def _hints() -> list[str]:

@@ -10,14 +10,14 @@ import click
 from reidkit.cli import _options
 
 
-@click.command(short_help="Write a drawn data set.")
+@click.command("draw", short_help="Write a drawn data set.")
 @click.argument("out", type=_options.FOLDER)
 @click.option("--people", default=100, show_default=True, help="Test people; as many again train.")
 @click.option("--cameras", default=6, show_default=True, help="Cameras, 2 to 99.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same pictures.")
 @click.option("--workers", type=click.IntRange(1), help="Drawing processes.")
 @_options.common
-def draw(
+def command(
     out: Path, people: int, cameras: int, seed: int, workers: int | None, as_json: bool
 ) -> None:
     """Write drawn pedestrians in Market-1501 layout to the new folder OUT."""
@@ -33,4 +33,4 @@ def draw(
         _output.print_json({"out": str(out)} | figures)
     else:
         listed = ", ".join(f"{number:,} {name}" for name, number in figures.items())
-        click.echo(f"{out}: {listed}")
+        click.echo(f"{click.format_filename(out)}: {listed}")

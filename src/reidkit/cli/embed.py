@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from reidkit.records import Samples
 
 
-@click.command(short_help="Pictures to vectors, resumable.")
+@click.command("embed", short_help="Pictures to vectors, resumable.")
 @click.argument("package", type=_options.PATH)
-@click.argument("images", type=_options.PATH, nargs=-1)
+@click.argument("images", type=_options.absolute, nargs=-1)
 @_options.data
 @click.option("--split", type=click.Choice(["query", "gallery", "train"]), help="With --data.")
 @click.option("-o", "--out", type=_options.FOLDER, required=True, help="Embeddings folder.")
 @_options.running
 @_options.common
-def embed(
+def command(
     package: Path,
     images: tuple[Path, ...],
     root: Path | None,
@@ -36,23 +36,11 @@ def embed(
     The folder is written batch by batch: after a crash or Ctrl-C the same command goes on where
     it stopped. Pictures given as IMAGES get person and camera id -1.
     """
-    from reidkit.cli import _output
-    from reidkit.embedding import embed_into, plan_embeddings
-    from reidkit.store import EmbeddingsWriter
+    from reidkit.cli import _output, _pipeline
 
     samples = _samples(images, root, layout, split)
-    with (
-        running.load(package) as model,
-        EmbeddingsWriter(out, samples, plan_embeddings(model, batch=running.batch)) as writer,
-        _output.progress_bar("embedding") as progress,
-    ):
-        embeddings = embed_into(
-            writer,
-            model,
-            workers=running.workers,
-            progress=progress,
-            skip_unreadable=running.skip_unreadable,
-        )
+    with running.load(package) as model:
+        embeddings = _pipeline.embed_samples(model, samples, running, out, label="embedding")
     skipped = [list(image) for image in embeddings.unreadable]
     if as_json:
         _output.print_json(
@@ -67,7 +55,7 @@ def embed(
         )
     else:
         left_out = f", {len(skipped)} unreadable pictures left out" if skipped else ""
-        click.echo(f"{out}: {len(embeddings):,} vectors{left_out}")
+        click.echo(f"{click.format_filename(out)}: {len(embeddings):,} vectors{left_out}")
 
 
 def _samples(
@@ -79,6 +67,6 @@ def _samples(
 
     if root is not None and split is not None and not images:
         return load_dataset(layout or find_layout(root), root).split(split)
-    if images and root is None and split is None:
+    if images and root is None and split is None and layout is None:
         return Samples.from_paths(find_images(images))
-    raise click.UsageError("give either --data ROOT and --split SPLIT, or IMAGES")
+    raise click.UsageError("give either --data ROOT and --split SPLIT (and --layout), or IMAGES")

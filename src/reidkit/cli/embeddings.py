@@ -9,12 +9,12 @@ import click
 from reidkit.cli import _options
 
 
-@click.group()
-def embeddings() -> None:
+@click.group("embeddings")
+def command() -> None:
     """Work on embeddings folders."""
 
 
-@embeddings.command("import")
+@command.command("import")
 @click.argument("file", type=_options.FILE)
 @click.option("-o", "--out", type=_options.FOLDER, required=True, help="Embeddings folder.")
 @_options.overwrite
@@ -34,4 +34,4 @@ def import_(file: Path, out: Path, overwrite: bool, as_json: bool) -> None:
         dimension = imported.vectors.shape[1]
         _output.print_json({"out": str(out), "rows": len(imported), "dimension": dimension})
     else:
-        click.echo(f"{out}: {len(imported):,} vectors")
+        click.echo(f"{click.format_filename(out)}: {len(imported):,} vectors")

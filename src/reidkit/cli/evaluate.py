@@ -9,12 +9,12 @@ import click
 from reidkit.cli import _options
 
 
-@click.command(short_help="Two embeddings folders to scores.")
+@click.command("evaluate", short_help="Two embeddings folders to scores.")
 @click.argument("query", type=_options.FOLDER)
 @click.argument("gallery", type=_options.FOLDER)
 @_options.metric
 @_options.common
-def evaluate(query: Path, gallery: Path, metric: str, max_rank: int, as_json: bool) -> None:
+def command(query: Path, gallery: Path, metric: str, max_rank: int, as_json: bool) -> None:
     """Score the embeddings folder QUERY against the embeddings folder GALLERY."""
     from reidkit import scoring, store
     from reidkit.cli import _output
@@ -26,4 +26,5 @@ def evaluate(query: Path, gallery: Path, metric: str, max_rank: int, as_json: bo
         made_by |= {"query": str(query), "gallery": str(gallery)}
         _output.print_json(_output.scores_as_json(scores) | {"made_by": made_by})
     else:
-        _output.print_scores(scores, f"{query} against {gallery}")
+        unreadable = (*queries.unreadable, *pictures.unreadable)
+        _output.print_scores(scores, f"{query} against {gallery}", unreadable)

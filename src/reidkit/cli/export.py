@@ -10,7 +10,7 @@ import click
 from reidkit.cli import _options
 
 
-@click.command(short_help="Checkpoint to model package.")
+@click.command("export", short_help="Checkpoint to model package.")
 @click.argument("checkpoint", type=_options.FILE)
 @click.argument("out", type=_options.FOLDER)
 @click.option("--architecture", metavar="NAME", help="Such as resnet50; recognised if not given.")
@@ -38,7 +38,7 @@ from reidkit.cli import _options
 )
 @_options.overwrite
 @_options.common
-def export(
+def command(
     checkpoint: Path,
     out: Path,
     architecture: str | None,

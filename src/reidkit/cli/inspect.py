@@ -9,11 +9,11 @@ import click
 from reidkit.cli import _options
 
 
-@click.command(short_help="Show what a checkpoint is.")
+@click.command("inspect", short_help="Show what a checkpoint is.")
 @click.argument("checkpoint", type=_options.FILE)
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 @_options.common
-def inspect(checkpoint: Path, tensors: bool, as_json: bool) -> None:
+def command(checkpoint: Path, tensors: bool, as_json: bool) -> None:
     """Show what a CHECKPOINT is: its format, its network, whether it is complete."""
     from reidkit import checkpoints, networks
     from reidkit.cli import _output

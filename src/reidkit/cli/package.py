@@ -10,7 +10,7 @@ import click
 from reidkit.cli import _options
 
 
-@click.command(short_help="Model from elsewhere to model package.")
+@click.command("package", short_help="Model from elsewhere to model package.")
 @click.argument("model", type=_options.FILE)
 @click.argument("out", type=_options.FOLDER)
 @click.option(
@@ -62,7 +62,7 @@ from reidkit.cli import _options
 )
 @_options.overwrite
 @_options.common
-def package(
+def command(
     model: Path,
     out: Path,
     size: tuple[int, int],

@@ -9,7 +9,7 @@ import click
 from reidkit.cli import _options
 
 
-@click.command(short_help="Package and data set to scores.")
+@click.command("score", short_help="Package and data set to scores.")
 @click.argument("package", type=_options.PATH)
 @_options.data
 @_options.metric
@@ -17,7 +17,7 @@ from reidkit.cli import _options
 @click.option("--report", type=_options.FILE, help="Write a self-contained HTML report.")
 @_options.running
 @_options.common
-def score(
+def command(
     package: Path,
     root: Path | None,
     layout: str | None,
@@ -48,9 +48,10 @@ def score(
     result = _output.scores_as_json(scores) | {"made_by": made_by}
     if out is not None:
         disk.write_json(out / "scores.json", result)
-    if report is not None:
-        _pipeline.write_report(report, scores, query, gallery, made_by)
     if as_json:
         _output.print_json(result)
     else:
-        _output.print_scores(scores, f"{model.spec.name} on {root}")
+        unreadable = (*query.unreadable, *gallery.unreadable)
+        _output.print_scores(scores, f"{model.spec.name} on {root}", unreadable)
+    if report is not None:  # last, so that a report that cannot be written loses no scores
+        _pipeline.write_report(report, scores, query, gallery, made_by)

@@ -12,6 +12,8 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
+
 from reidkit.errors import DatasetError
 from reidkit.records import Dataset, Samples
 
@@ -31,11 +33,14 @@ def load(root: Path) -> Dataset:
     -1 is junk and 0 a distractor. `Thumbs.db`, dot files and folders are ignored.
 
     Raises:
-        DatasetError: a split folder is missing or empty, or holds files that are no pictures or
-            whose names do not parse.
+        DatasetError: a split folder is missing, holds files that are no pictures or whose names
+            do not parse, or is empty (that of training may be: scoring does not need it).
     """
     _check_folders(root)
     splits = {split: _read_split(root / folder) for split, folder in FOLDERS.items()}
+    for split in ("query", "gallery"):
+        if not len(splits[split]):
+            raise DatasetError(f"{root / FOLDERS[split]} is empty: the split has no pictures")
     return Dataset("market1501", **splits)
 
 
@@ -107,10 +112,8 @@ def _read_split(folder: Path) -> Samples:
     bad = [name for name, ids in zip(names, parsed, strict=True) if ids is None]
     if bad:
         raise DatasetError(_explain_bad_names(folder, bad, len(names)))
-    if not names:
-        raise DatasetError(f"{folder} is empty: the split has no pictures")
-    people, cameras = zip(*(ids for ids in parsed if ids is not None), strict=True)
-    return Samples.from_columns([f"{folder}{os.sep}{name}" for name in names], people, cameras)
+    ids = np.array([found for found in parsed if found], np.int64).reshape(-1, 2)
+    return Samples.from_columns([f"{folder}{os.sep}{name}" for name in names], *ids.T)
 
 
 def _is_ignored(name: str) -> bool:

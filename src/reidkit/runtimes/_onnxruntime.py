@@ -65,7 +65,7 @@ def available_devices() -> list[str]:
 def _provider(device: str) -> tuple[str, dict[str, str]]:
     """Split `cuda:1` into the device's kind and its provider's options."""
     kind, _, number = device.partition(":")
-    if kind not in _PROVIDERS or (number and not number.isdecimal()):
+    if kind not in _PROVIDERS or (":" in device and not (kind != "cpu" and number.isdecimal())):
         known = ", ".join(_PROVIDERS)
         raise ArgumentError(f"device is {device!r}, expected one of {known}, or cuda:N")
     if _PROVIDERS[kind] not in ort.get_available_providers():
