@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 demo: $(VENV)/.base
 	$(BIN)/reidkit demo
 
-test: $(VENV)/.dev
+test: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(VENV)/.dev
@@ -18,6 +18,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/drawing.py
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python docs/generate.py
 
@@ -33,5 +34,9 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.dev
 	$(PIP) --editable '.[dev,torch]'
 	touch $@

@@ -135,7 +135,7 @@ def compare(name: str, folder: Path, *, rounds: int) -> dict[str, object]:
     for number in range(rounds):
         for way in WAYS:
             command = [sys.executable, __file__, "--one", way, package, folder / "data", pictures]
-            done = subprocess.run(list(map(str, command)), capture_output=True, check=True)
+            done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, check=True)
             runs[way].append(json.loads(done.stdout))
         print(f"{name}: round {number + 1} of {rounds} done", flush=True)
     summary = {way: _summarise(runs[way], runs["engine"], pictures) for way in WAYS}

@@ -576,3 +576,10 @@ def test_values_that_do_not_belong_together_are_refused(hard: Problem, tmp_path:
     with pytest.raises(ArgumentError, match="is a folder"):
         write(tmp_path, hard)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_cut_off_curve_shows_no_ranks_beyond(tmp_path: Path, hard: Problem) -> None:
+    scores = evaluate(hard.query, hard.gallery, max_rank=3)
+    text = words(write(tmp_path / "r.html", hard, scores=scores))
+    assert "Rank-1" in text
+    assert "Rank-5" not in text

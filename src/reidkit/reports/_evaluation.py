@@ -116,11 +116,13 @@ def _render_evaluation(
 
 
 def _list_figures(scores: Scores) -> list[Figure]:
+    places = {1: "first match is right", **{k: f"right match in the first {k}" for k in (5, 10)}}
+    ranks = [
+        Figure(f"Rank-{k}", scores.rank(k), text) for k, text in places.items() if scores.covers(k)
+    ]
     return [
         Figure("mAP", scores.mAP, "mean average precision"),
-        Figure("Rank-1", scores.rank(1), "first match is right"),
-        Figure("Rank-5", scores.rank(5), "right match in the first 5"),
-        Figure("Rank-10", scores.rank(10), "right match in the first 10"),
+        *ranks,
         Figure("mINP", scores.mINP, "how early the last one comes"),
     ]
 
