@@ -239,11 +239,11 @@ def test_a_network_with_its_source_code_in_the_file(tmp_path: Path) -> None:
 def test_python_2_files(tmp_path: Path) -> None:
     # Byte strings as texts (U), and an OrderedDict as a list of pairs.
     code = files.encode(tensor((*storage("9", "float32", 2), None), (2,)))[2:-1]
-    pairs = b"ccollections\nOrderedDict\n(]](U\x08caf\xe9.w\xe9\x00" + code + b"eatR"
+    pairs = b"ccollections\nOrderedDict\n(]](U\x07caf\xe9.w\xe9" + code + b"eatR"
     path = files.write_legacy_content(
         tmp_path / "a", files.Raw(pairs), {"9": np.array([3, 4], np.float32)}
     )
-    assert checkpoints.read(path).tensors["café.wé\x00"].tolist() == [3, 4]
+    assert checkpoints.read(path).tensors["café.wé"].tolist() == [3, 4]
 
 
 def test_tensors_of_old_torch(tmp_path: Path) -> None:

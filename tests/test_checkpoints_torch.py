@@ -151,6 +151,27 @@ def test_other_kinds_of_tensors_are_refused_by_key(
         checkpoints.read(path)
 
 
+@FORMATS
+@pytest.mark.parametrize("protocol", range(6))
+def test_every_pickle_protocol_is_read_but_the_first(
+    tmp_path: Path, zipped: bool, protocol: int
+) -> None:
+    tensors = {"a": torch.arange(3), "b": torch.nn.Parameter(torch.ones(2))}
+    path = tmp_path / "a.pth"
+    torch.save(tensors, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    if protocol == 0:
+        with pytest.raises(CheckpointError, match="pickle protocol 0"):
+            checkpoints.read(path)
+    else:
+        assert_same(checkpoints.read(path), tensors)
+
+
+@FORMATS
+def test_a_large_mask_in_a_small_file_is_read(tmp_path: Path, zipped: bool) -> None:
+    tensors = {"w": torch.ones(3), "mask": torch.ones(1, 1).expand(1000, 1000)}
+    assert_same(checkpoints.read(save(tmp_path / "a.pth", tensors, zipped)), tensors)
+
+
 def test_checkpoints_without_checksums_are_read(tmp_path: Path) -> None:
     torch.serialization.set_crc32_options(False)
     try:

@@ -8,7 +8,6 @@ import io
 import os
 import pickle
 import pickletools
-import struct
 import subprocess
 import sys
 import tracemalloc
@@ -208,63 +207,7 @@ def test_the_extension_registry_is_not_asked(tmp_path: Path) -> None:
         copyreg.remove_extension("os", "system", 240)
 
 
-def test_harmless_company_of_a_network_is_read(tmp_path: Path) -> None:
-    hidden = [
-        Global("torch", "float16"),
-        Global("torch.nn.functional", "relu"),
-        New(Global("argparse", "Namespace"), {"lr": 0.1, "type": Global("builtins", "int")}),
-        Call(Global("torch", "device"), ("cuda:0",)),
-        Call(Global("torch", "Size"), ((1, 2),)),
-        Call(Global("pathlib", "PosixPath"), ("/", "home")),
-        Call(Global("collections", "defaultdict"), (Global("builtins", "list"),), {"a": [1]}),
-        Call(Global("__builtin__", "set"), ([1, 2],)),
-        Call(Global("copy_reg", "_reconstructor"), (NETWORK, Global("builtins", "object"), None)),
-        Call(Global("numpy.core.multiarray", "scalar"), (Global("numpy", "float64"), "x")),
-        Raw(b"(imy\nOldStyle\n"),
-        Raw(b"(cmy\nOldStyle\no"),
-    ]
-    assert list(read(weights(tmp_path, hidden)).tensors) == ["w"]
-
-
-def test_every_call_that_is_known_makes_a_record_or_container() -> None:
-    allowed = "reidkit.checkpoints._known"
-    assert {function.__module__ for function in _known.CALLS.values()} == {allowed}
-    assert {function.__module__ for function in _machine._INSTRUCTIONS.values()} <= {
-        "reidkit.checkpoints._machine"
-    }
-
-
-BOMBS = {
-    "memo": b"\x80\x02Nr\xff\xff\xff\x7f.",
-    "integer": b"\x80\x02\x8b\xff\xff\xff\x7f.",
-    "text": b"\x80\x04\x8d" + struct.pack("<Q", 1 << 62) + b"a.",
-    "bytes": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"a.",
-    "frame": b"\x80\x04\x95" + struct.pack("<Q", 1 << 62) + b"N.",
-    "deep lists": b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".",
-    "deep tuples": b"\x80\x02)" + b"\x85" * 200_000 + b".",
-    "deep marks": b"\x80\x02" + b"(" * 200_000 + b".",
-    "doubling tuples as a key": b"\x80\x02})" + b"2\x86" * 200 + b"Ns.",
-    "doubling dicts": b"\x80\x02}q\x00" + b"}(K\x01h\x00K\x02h\x00uq\x00" * 200 + b".",
-    "a set copied for ever": b"\x80\x02](" + b"K\x01" * 9999 + b"e\x85q\x00"
-    b"c__builtin__\nset\nq\x01" + b"h\x01h\x00R0" * 99_999 + b".",
-    "long texts compared": b"\x80\x02}X\x00\x00\x10\x00" + b"a" * (1 << 20) + b"q\x00Ns"
-    b"X\x00\x00\x10\x00" + b"a" * (1 << 20) + b"q\x010" + b"h\x00Nsh\x01Ns" * 99_999 + b".",
-    "types of types": b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\nq\x00)q\x01"
-    + b"0"
-    + b"(h\x00Nh\x01Ntq\x01" * 3000
-    + b"h\x00h\x01R.",
-}
-
-
-@pytest.mark.parametrize("name", BOMBS)
-def test_bombs_are_refused(tmp_path: Path, name: str) -> None:
-    """Without guards each of them would take hours, or all memory."""
-    for path in every_container(tmp_path, BOMBS[name]):
-        with pytest.raises(CheckpointError):
-            read(path)
-
-
-@pytest.mark.parametrize("count", [10**12, 10**30])
+@pytest.mark.parametrize("count", [10**12, 2**63 - 1])
 def test_storages_larger_than_the_file_are_not_allocated(tmp_path: Path, count: int) -> None:
     content = {"a": tensor((*storage("0", "float32", count), None), (count,))}
     zipped = files.write_zip_content(tmp_path / "a", content, {"0": np.ones(1, np.float32)})
@@ -283,14 +226,16 @@ def test_storages_larger_than_the_file_are_not_allocated(tmp_path: Path, count: 
         ((3,), (1,), 0, "reaches to element 2 of a storage of 2"),
         ((2,), (1,), 1, "reaches to element 2"),
         ((2,), (10**12,), 0, "reaches to element"),
-        ((1,), (1,), 10**30, "reaches to element"),
-        ((10**12,), (0,), 0, "overlap"),
-        ((10**6, 10**6), (0, 0), 0, "overlap"),
-        ((10**30,), (0,), 0, "impossible shape"),
-        ((0, 10**30), (1, 1), 0, "impossible shape"),
-        ((2,), (-1,), 1, "not a number from 0 up"),
-        ((-2,), (1,), 0, "not a number from 0 up"),
-        ((2,), (1,), -1, "not a number from 0 up"),
+        ((1,), (1,), 10**18, "reaches to element"),
+        ((1,), (2**63,), 0, "not a number from 0 to"),
+        ((10**12,), (0,), 0, "of memory, at 'a'"),
+        ((10**6, 10**6), (0, 0), 0, "of memory, at 'a'"),
+        ((10**18,), (0,), 0, "impossible shape"),
+        ((2**62, 2**62), (0, 0), 0, "impossible shape"),
+        ((0, 10**18), (1, 1), 0, "impossible shape"),
+        ((2,), (-1,), 1, "not a number from 0 to"),
+        ((-2,), (1,), 0, "not a number from 0 to"),
+        ((2,), (1,), -1, "not a number from 0 to"),
         ((2,), (1, 1), 0, "1 axes and 2 strides"),
         ((1,) * 40, (1,) * 40, 0, "at most 32 sizes"),
     ],
@@ -319,6 +264,17 @@ def test_a_network_inside_itself_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.parametrize("place", ["shape", "strides", "offset", "count"])
+def test_numbers_too_long_to_be_shown_are_refused(tmp_path: Path, place: str) -> None:
+    sizes = {"shape": 1, "strides": 1, "offset": 0, "count": 2} | {place: 10**5000}
+    identity = (*storage("0", "float32", sizes["count"]), None)
+    made = tensor(identity, (sizes["shape"],), (sizes["strides"],), sizes["offset"])
+    arrays = {"0": np.ones(2, np.float32)}
+    for write in (files.write_zip_content, files.write_legacy_content):
+        with pytest.raises(CheckpointError, match="not a number from 0 to"):
+            read(write(tmp_path / "a", {"a": made}, arrays))
+
+
 def test_work_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = weights(tmp_path, [1] * 500)
     assert list(read(path).tensors) == ["w"]
@@ -336,5 +292,5 @@ def test_only_keys_that_are_quick_to_hash_and_compare_are_used() -> None:
 
 def test_every_instruction_is_known_or_refused_on_purpose() -> None:
     known = _machine._CONSTANTS | set(_machine._INSTRUCTIONS)
-    refused = {"EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER", "READONLY_BUFFER"}
+    refused = {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
     assert {opcode.name for opcode in pickletools.opcodes} == known | refused

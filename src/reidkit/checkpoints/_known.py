@@ -6,7 +6,7 @@ looks anything up, and none is reachable but by its name in `CALLS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from reidkit.checkpoints._values import STORAGES, Inert, Name, Storage, Tensor, Unreadable
@@ -19,14 +19,16 @@ _REMEDY = (
 
 _LONGEST_KEY = 1000
 _MOST_AXES = 32
+_LARGEST_SIZE = 2**63 - 1
 
-_ATTACK_MODULES = """
+_ATTACKS = """
 __builtin__ _functools _io _operator _pickle _winreg asyncio bdb builtins cPickle cProfile
 cloudpickle code codeop commands ctypes dill ensurepip ftplib functools gc http imp importlib
 inspect io joblib linecache marshal msvcrt multiprocessing nt operator os pdb pickle pip pkgutil
 popen2 posix profile pty pydoc runpy shutil signal site smtplib socket sqlite3 subprocess sys
 tempfile threading timeit trace types urllib venv webbrowser winreg zipimport
 """
+_ATTACK_MODULES = frozenset(_ATTACKS.split())
 """Modules that no network is made of; whoever names one wants something run."""
 
 
@@ -38,7 +40,7 @@ def name_of(module: object, attribute: object) -> Name:
         raise CheckpointError("is damaged: its pickle names a class by an endless text")
     text = f"{module}.{attribute}"
     if (
-        module.split(".")[0] in _ATTACK_MODULES.split()
+        module.split(".")[0] in _ATTACK_MODULES
         and text not in CALLS
         and text not in _CLASSES.split()
     ):
@@ -56,7 +58,8 @@ def call(function: object, arguments: object) -> object:
         )
     if function.text not in CALLS:
         raise UnsafeCheckpointError(
-            f"would call {_short(function.text)} when it is loaded: {_REMEDY}"
+            f"makes an unknown call when it is loaded, {_short(function.text)}, which may be "
+            f"harmless or an attack: {_REMEDY}"
         )
     return CALLS[function.text](*arguments)
 
@@ -150,7 +153,9 @@ def _mapping(pairs: object = (), *_rest: object) -> dict[Any, Any]:
     return made
 
 
-def _set(members: Iterable[object] = ()) -> set[object]:
+def _set(members: object = ()) -> set[object]:
+    if not isinstance(members, (list, tuple, set)):
+        raise CheckpointError(f"is damaged: a set in it is made of a {type(members).__name__}")
     return {hashable(member) for member in members}
 
 
@@ -170,8 +175,8 @@ def hashable(key: object) -> object:
 
 
 def _size(value: object) -> int:
-    if not isinstance(value, int) or value < 0:
-        raise CheckpointError("is damaged: a size or offset in it is not a number from 0 up")
+    if not isinstance(value, int) or not 0 <= value <= _LARGEST_SIZE:
+        raise CheckpointError("is damaged: a size or offset in it is not a number from 0 to 2^63")
     return value
 
 
@@ -189,13 +194,32 @@ def _short(text: str) -> str:
 
 _CLASSES = """
 builtins.object builtins.dict builtins.list builtins.tuple builtins.int builtins.float
-builtins.bool builtins.str builtins.bytes builtins.complex __builtin__.object __builtin__.dict
-__builtin__.list __builtin__.tuple __builtin__.int __builtin__.float __builtin__.bool
-__builtin__.str __builtin__.unicode __builtin__.complex
+builtins.bool builtins.str __builtin__.object __builtin__.dict __builtin__.list
+__builtin__.tuple __builtin__.int __builtin__.long __builtin__.float __builtin__.bool
+__builtin__.str __builtin__.unicode builtins.Ellipsis __builtin__.Ellipsis
 """
 """Built-in types that are named as values, such as the type of an option; harmless as a name."""
 
+_IGNORED = """
+_codecs.encode builtins.bytearray builtins.bytes builtins.complex builtins.range builtins.slice
+__builtin__.bytearray __builtin__.bytes __builtin__.complex __builtin__.xrange __builtin__.slice
+collections.Counter collections.defaultdict collections.deque datetime.date datetime.datetime
+datetime.time datetime.timedelta datetime.timezone decimal.Decimal fractions.Fraction
+numpy.core.multiarray.scalar numpy._core.multiarray.scalar numpy.dtype
+numpy.random.__RandomState_ctor numpy.random._pickle.__bit_generator_ctor
+numpy.random._pickle.__generator_ctor numpy.random._pickle.__randomstate_ctor
+numpy.random.bit_generator.__pyx_unpickle_SeedSequence
+pathlib.PosixPath pathlib.WindowsPath pathlib.PurePosixPath pathlib.PureWindowsPath
+pathlib._local.PosixPath pathlib._local.WindowsPath random.Random
+torch.device torch.nn.backends.thnn._get_thnn_function_backend torch.serialization._get_layout
+types.SimpleNamespace
+"""
+"""What training scripts save beside a network, and what networks hold beside their tensors: of
+no use here, so a record without content stands for it. (The backend is in whole networks that
+torch before 1.2 saved.)"""
+
 CALLS: Mapping[str, Callable[..., object]] = {
+    **{name: _ignored(name) for name in _IGNORED.split()},
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor_v2,
     "torch._utils._rebuild_tensor_v3": _tensor_v3,
@@ -213,21 +237,10 @@ CALLS: Mapping[str, Callable[..., object]] = {
     "torch._utils._rebuild_device_tensor_from_numpy": _refused("of another device"),
     "numpy.core.multiarray._reconstruct": _refused("numpy array"),
     "numpy._core.multiarray._reconstruct": _refused("numpy array"),
-    "torch.serialization._get_layout": _ignored("torch.layout"),
-    "torch.device": _ignored("torch.device"),
+    "numpy.core.numeric._frombuffer": _refused("numpy array"),
+    "numpy._core.numeric._frombuffer": _refused("numpy array"),
     "torch.Size": _first,
-    "numpy.core.multiarray.scalar": _ignored("numpy.number"),
-    "numpy._core.multiarray.scalar": _ignored("numpy.number"),
-    "numpy.dtype": _ignored("numpy.dtype"),
-    "_codecs.encode": _ignored("bytes"),
-    "datetime.datetime": _ignored("datetime.datetime"),
-    "pathlib.PosixPath": _ignored("pathlib.Path"),
-    "pathlib.WindowsPath": _ignored("pathlib.Path"),
-    "pathlib._local.PosixPath": _ignored("pathlib.Path"),
-    "types.SimpleNamespace": _ignored("types.SimpleNamespace"),
     "collections.OrderedDict": _mapping,
-    "collections.defaultdict": _ignored("collections.defaultdict"),
-    "collections.Counter": _ignored("collections.Counter"),
     "builtins.set": _set,
     "__builtin__.set": _set,
     "builtins.frozenset": _set,

@@ -14,6 +14,9 @@ from reidkit.checkpoints._values import Archive, Storage, element_size
 from reidkit.errors import CheckpointError
 
 MAGIC = 0x1950A86A20F9469CFC6C
+TEXT_START = b"L%dL\n." % MAGIC
+"""How a legacy checkpoint of pickle protocol 0 or 1 starts."""
+
 PROTOCOL = 1001
 
 

@@ -20,6 +20,8 @@ from reidkit.errors import CheckpointError, UnsafeCheckpointError
 _MOST_WORK = 2_000_000
 """More instructions than any network needs by far (ResNet-50: 10 thousand), seconds of work."""
 
+_COPIED = (list, tuple, set, dict)
+
 _DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, struct.error, EOFError, Warning)
 """What damaged instructions raise; a warning (of an odd escape in a text) where it is an error."""
 
@@ -99,8 +101,9 @@ def _stack_global(machine: Machine, _argument: Any) -> None:
 
 def _reduce(machine: Machine, _argument: Any) -> None:
     arguments, function = machine.stack.pop(), machine.stack.pop()
-    if isinstance(arguments, tuple):  # one argument in the memo could be copied without end
-        machine.charge(sum(len(part) for part in arguments if isinstance(part, (list, set))))
+    if isinstance(arguments, tuple):  # what is in the memo could be copied without end
+        machine.charge(len(arguments))
+        machine.charge(sum(len(part) for part in arguments if isinstance(part, _COPIED)))
     machine.push(_known.call(function, arguments))
 
 
@@ -156,12 +159,19 @@ def _persistent(machine: Machine, _argument: Any) -> None:
         raise CheckpointError("is damaged: a persistent id in it is of no known kind")
 
 
+def _persistent_text(_machine: Machine, _argument: Any) -> None:
+    raise CheckpointError(
+        "was saved with pickle protocol 0, which describes its storages by texts: save it again "
+        "with the default protocol, torch.save(content, path)"
+    )
+
+
 def _remembered(machine: Machine, storage: Storage) -> Storage:
     known = machine.storages.setdefault(storage.key, storage)
     if (known.element, known.stored) != (storage.element, storage.stored):
         raise CheckpointError(
-            f"is damaged: storage {storage.key!r} is described as {known.stored} {known.element} "
-            f"and as {storage.stored} {storage.element}"
+            f"is damaged: storage {ascii(storage.key)[:100]} is described as {known.stored} "
+            f"{known.element} and as {storage.stored} {storage.element}"
         )
     return storage
 
@@ -225,28 +235,11 @@ def _put(machine: Machine, index: Any) -> None:
     machine.memo[index] = machine.stack[-1]
 
 
-_CONSTANTS = {
-    "INT",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG",
-    "LONG1",
-    "LONG4",
-    "FLOAT",
-    "BINFLOAT",
-    "STRING",
-    "BINSTRING",
-    "SHORT_BINSTRING",
-    "UNICODE",
-    "SHORT_BINUNICODE",
-    "BINUNICODE",
-    "BINUNICODE8",
-    "BINBYTES",
-    "SHORT_BINBYTES",
-    "BINBYTES8",
-    "BYTEARRAY8",
-}
+_PUSHED = """
+INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING
+UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
+"""
+_CONSTANTS = frozenset(_PUSHED.split())
 """The instructions that only push their argument."""
 
 _INSTRUCTIONS: Mapping[str, Callable[[Machine, Any], None]] = {
@@ -292,5 +285,6 @@ _INSTRUCTIONS: Mapping[str, Callable[[Machine, Any], None]] = {
     "NEWOBJ_EX": _new_object_extended,
     "BUILD": _build,
     "BINPERSID": _persistent,
+    "PERSID": _persistent_text,
 }
 """Every instruction that does more than that; any other refuses the file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ class Checkpoint:
 
     Fields:
         tensors: arrays by key in file order, read-only; prefixes `module.` taken away,
-            bfloat16 as float32, every other type as saved.
+            bfloat16 as float32, every other type as saved. Keys have printable characters only.
         container: `torch zip`, `torch legacy` or `safetensors`.
         form: what it held, such as `state dict`, `state dict under 'model'` or `pickled module
             of class modeling.baseline.Baseline`.
@@ -56,12 +56,24 @@ def _read(data: bytes) -> Checkpoint:
         arrays = _safetensors.read_safetensors(data)
         if not arrays:
             raise CheckpointError("holds no tensors: it is not a trained network")
+        _refuse_unprintable(arrays)
         return Checkpoint(_structure.strip_module(arrays), "safetensors", "state dict", sha256)
     archive = _open(data)
     form, tensors = _structure.find_tensors(archive.content)
+    _refuse_unprintable(tensors)
     tensors = _structure.strip_module(tensors)
     arrays = _tensors.build_arrays(tensors, archive, len(data))
     return Checkpoint(arrays, archive.container, form, sha256)
+
+
+def _refuse_unprintable(keys: Iterable[str]) -> None:
+    """Refuse keys that would act on the terminal they are shown on; no network has such."""
+    for key in keys:
+        if not key.isprintable():
+            raise CheckpointError(
+                f"holds a tensor under a key with control characters, {_tensors.shown_key(key)}: "
+                "it is not a network's state dict"
+            )
 
 
 def _open(data: bytes) -> Archive:
@@ -73,6 +85,6 @@ def _open(data: bytes) -> Archive:
     except UnsafeCheckpointError:
         raise
     except CheckpointError as error:
-        if data.startswith(b"\x80"):
+        if data.startswith((b"\x80", _legacy.TEXT_START)):
             raise
         raise CheckpointError(_kinds.describe_unknown(data)) from error

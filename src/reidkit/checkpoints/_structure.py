@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -24,55 +25,72 @@ _WRAPPERS = (
     "weights",
     "params",
 )
-"""Keys under which training scripts save the network, the surest first."""
+"""Keys under which training scripts save the network. One of them wins over any other key, such
+as an `ema` beside it; two of them that hold different things refuse the file."""
 
 _DEEPEST = 64
-_MOST_MODULES = 100_000
+_PARTS = ("_parameters", "_buffers", "_modules")
+_MOST_PARTS = 100_000
+_LONGEST_PREFIX = 1000
 
 
 def find_tensors(content: object) -> tuple[str, Tensors]:
     """Give the form of a checkpoint's content and the network's tensors by key.
 
-    A state dict, or a whole network, or either inside a dict: under one of the usual names, or
+    A state dict, or a whole network, or either inside a dict: under one of the usual names
+    (which wins over tensors under any other name, such as a running average of the weights), or
     under any name if nothing else in the dict holds tensors.
 
     Raises:
         CheckpointError: there are no such tensors, or more than one set of them.
     """
+    holders = _find_holders(content)
     trail: list[str] = []
-    while len(trail) <= _DEEPEST:
+    passed: set[int] = set()
+    while len(trail) <= _DEEPEST and id(content) not in passed:
+        passed.add(id(content))
         _refuse_optimizer(content)
         if _is_module(content):
             form, tensors = f"pickled module of class {_class(content)}", _of_module(content)
             break
-        key = _wrapper(content)
+        key = _wrapper(content, holders)
         if key is None:
             form, tensors = "state dict", _of_dict(content)
             break
         trail.append(key)
         content = _entries(content)[key]
     else:
-        raise CheckpointError(f"nests dicts more than {_DEEPEST} deep: save the state dict alone")
+        raise CheckpointError(
+            f"nests dicts more than {_DEEPEST} deep, or in themselves: save the state dict alone"
+        )
     if not tensors:
         raise CheckpointError(f"holds no tensors in its {form}: it is not a trained network")
     return form + (f" under {ascii('.'.join(trail))[:100]}" if trail else ""), tensors
 
 
 def strip_module(tensors: dict[str, T]) -> dict[str, T]:
-    """Take away the prefix `module.` that data-parallel training puts before every key."""
-    prefix = "module."
-    while all(key.startswith(prefix) and len(key) > len(prefix) for key in tensors):
-        tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
-    return tensors
+    """Take away the prefix `module.` (or several) of every key, left by data-parallel training."""
+    shared = min((_length_of_prefix(key) for key in tensors), default=0)
+    return {key[shared:]: tensor for key, tensor in tensors.items()}
 
 
-def _wrapper(content: object) -> str | None:
+def _length_of_prefix(key: str) -> int:
+    found = re.match(r"(module\.)*(?=.)", key, re.DOTALL)
+    return found.end() if found else 0
+
+
+def _wrapper(content: object, found: set[int]) -> str | None:
     """Find the key that the network is under; none where `content` is itself the state dict."""
     entries = _entries(content)
-    holders = [key for key, value in entries.items() if isinstance(key, str) and _holds(value)]
-    for key in _WRAPPERS:
-        if key in holders:
-            return key
+    holders = [k for k, value in entries.items() if isinstance(k, str) and id(value) in found]
+    usual = [key for key in _WRAPPERS if key in entries and id(entries[key]) in found]
+    if len({id(entries[key]) for key in usual}) > 1:
+        raise CheckpointError(
+            f"holds tensors under {' and '.join(map(repr, usual))}, and which of them is the "
+            "network is not plain: save the network's state dict alone"
+        )
+    if usual:
+        return usual[0]
     # A dict of dicts may have figures beside them, such as the best accuracy as a tensor.
     own = any(isinstance(value, Tensor) and value.shape for value in entries.values())
     if holders and (own or len(holders) > 1):
@@ -84,20 +102,33 @@ def _wrapper(content: object) -> str | None:
     return holders[0] if holders else None
 
 
-def _holds(value: object) -> bool:
-    """Say whether a value could be a network: a module, or a dict with tensors at some depth."""
-    level: list[object] = [value]
-    for _ in range(4):
-        if any(_is_module(part) for part in level):
-            return True
-        below: list[object] = []
-        for part in level:
-            if not _is_optimizer(part):
-                below.extend(_entries(part).values())
-        if any(isinstance(part, (Tensor, Unreadable)) for part in below):
-            return True
-        level = [part for part in below if _is_module(part) or _entries(part)][:100]
-    return False
+def _find_holders(content: object) -> set[int]:
+    """Give the `id` of everything that could be a network or have one inside.
+
+    That is a module, a dict with tensors, and every dict around one of these; an optimizer's
+    state is none. Dicts can be in many others, or in themselves: each is visited once.
+    """
+    seen, waiting = {id(content)}, [content]
+    around: dict[int, list[int]] = {}
+    found: list[int] = []
+    while waiting:
+        value = waiting.pop()
+        inside = () if _is_optimizer(value) else _entries(value).values()
+        if _is_module(value) or any(isinstance(part, (Tensor, Unreadable)) for part in inside):
+            found.append(id(value))
+        for part in inside:
+            if isinstance(part, (dict, Inert)):
+                around.setdefault(id(part), []).append(id(value))
+                if id(part) not in seen:
+                    seen.add(id(part))
+                    waiting.append(part)
+    holders: set[int] = set()
+    while found:
+        holder = found.pop()
+        if holder not in holders:
+            holders.add(holder)
+            found.extend(around.get(holder, ()))
+    return holders
 
 
 def _of_dict(content: object) -> Tensors:
@@ -125,24 +156,25 @@ def _of_module(root: object) -> Tensors:
     """Collect what `state_dict()` of a network would give, in its order.
 
     A walk with its own stack: the file says how deep modules lie, and may say that a module
-    lies in itself.
+    lies in itself, or that thousands share one with thousands of parameters.
     """
     tensors: Tensors = {}
     waiting: list[tuple[str, object]] = [("", root)]
-    for _ in range(_MOST_MODULES):
-        if not waiting:
-            return tensors
+    parts = 0
+    while waiting:
         prefix, module = waiting.pop()
-        if len(prefix) > 2000:
-            break
+        parts += 1 + sum(len(_part(module, name)) for name in _PARTS)
+        if parts > _MOST_PARTS or len(prefix) > _LONGEST_PREFIX:
+            raise CheckpointError(
+                f"holds a pickled module with more than {_MOST_PARTS} parts, or one that holds "
+                "itself: save its state dict"
+            )
         for name, value in _own_tensors(module):
             tensors[prefix + name] = value
         children = _part(module, "_modules").items()
         below = [(f"{prefix}{name}.", child) for name, child in children if _is_module(child)]
         waiting.extend(reversed(below))
-    raise CheckpointError(
-        f"holds a pickled module with more than {_MOST_MODULES} parts, or one that holds itself"
-    )
+    return tensors
 
 
 def _own_tensors(module: object) -> list[tuple[str, Tensor | Unreadable]]:

@@ -13,7 +13,9 @@ from reidkit.checkpoints._values import ELEMENTS, Archive, Tensor, Unreadable, e
 from reidkit.errors import CheckpointError
 
 _COPIES = 4
-"""Tensors that overlap may be copied to this many times the file's size, not without end."""
+_ALWAYS_ALLOWED = 64 << 20
+"""What is copied may take this many times the file's size and this many bytes: a file of a few
+bytes can hold a mask of a million equal values, but not fill the memory."""
 
 
 def build_arrays(
@@ -22,18 +24,21 @@ def build_arrays(
     """Give each tensor as a read-only array of its shape, C-contiguous, in native byte order.
 
     Raises:
-        CheckpointError: tensors of kinds that are not read, or that reach out of their storage.
+        CheckpointError: tensors of kinds that are not read, or that reach out of their storage,
+            or that repeat the file's bytes so often that they would fill the memory.
     """
     _refuse_unreadable(tensors)
-    arrays, budget = {}, _COPIES * file_size + 65536
+    allowed = _COPIES * file_size + _ALWAYS_ALLOWED
+    arrays, copied = {}, 0
     for key, tensor in tensors.items():
         if isinstance(tensor, Tensor):
             view = _view(key, tensor, archive)
-            budget -= 0 if _is_plain(view) else view.nbytes
-            if budget < 0:
+            copied += _copied_size(view, tensor.element)
+            if copied > allowed:
                 raise CheckpointError(
-                    f"is damaged: its tensors overlap so that they take more than {_COPIES} times "
-                    f"its {file_size} bytes, at {shown_key(key)}"
+                    f"has {file_size} bytes, but its tensors use the same bytes so often (as "
+                    f"expanded or shared ones do) that they would take more than {allowed} bytes "
+                    f"of memory, at {shown_key(key)}: save them with .clone()"
                 )
             arrays[key] = settle(view, tensor.element)
     return arrays
@@ -54,6 +59,14 @@ def settle(view: NDArray[Any], element: str) -> NDArray[Any]:
     array = array.view()
     array.flags.writeable = False
     return array
+
+
+def _copied_size(view: NDArray[Any], element: str) -> int:
+    """Give the bytes that `settle` will allocate for an array."""
+    laid_out = 0 if _is_plain(view) else view.nbytes
+    if element == "bfloat16":
+        return laid_out + 2 * view.nbytes
+    return laid_out + (view.nbytes if element == "bool" else 0)
 
 
 def stored_type(element: str) -> np.dtype[Any]:
