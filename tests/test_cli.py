@@ -393,10 +393,12 @@ def test_an_interruption_exits_130_without_noise(
     package: Path, data: Path, tmp_path: Path, number: signal.Signals, delay: float
 ) -> None:
     """Interrupt a real process: while it imports, loads, embeds."""
-    command = [sys.executable, "-m", "reidkit", "embed", package, "-o", tmp_path / "e"]
-    pictures = sorted((data / "bounding_box_test").iterdir())
+    pictures = sorted((data / "bounding_box_test").iterdir()) * 100
+    command = ["embed", package, "-o", tmp_path / "e", *pictures, "--batch", 1]
     process = subprocess.Popen(
-        [*command, *pictures * 100, "--batch", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "reidkit", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     time.sleep(delay)
     process.send_signal(number)

@@ -7,11 +7,16 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +28,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from reidkit.datasets.drawn import DrawnCounts, _pictures, _plan, _writer, draw_crops, draw_dataset
+from reidkit.datasets.drawn import DrawnCounts, _plan, _writer, draw_crops, draw_dataset
 from reidkit.datasets.drawn._bodies import HEAD, Point, Pose, View, make_body
 from reidkit.datasets.drawn._cameras import develop, make_camera, make_scene, soften
 from reidkit.datasets.drawn._figures import materials_of, shapes_of
@@ -51,6 +56,7 @@ from reidkit.datasets.drawn._scenes import SCENE_HEIGHT, SCENE_WIDTH, SCENES, dr
 from reidkit.errors import ArgumentError
 
 NAME = re.compile(r"(-1|\d{4,})_c(\d+)s1_(\d{6,})_01\.jpg")
+SUBJECTS = ("person", "background", "half", "pair")
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 
 
@@ -253,6 +259,131 @@ def test_processes_that_die_are_explained(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["script.py"]
 
 
+@contextmanager
+def drawing(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Draw with two processes in a process group of its own; each part done prints their ids."""
+    script = folder / "script.py"
+    script.write_text(
+        "import multiprocessing\n"
+        "from reidkit.datasets.drawn import draw_dataset\n"
+        "def show(done, total):\n"
+        "    print(*(p.pid for p in multiprocessing.active_children()), flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        print('ready', flush=True)\n"
+        f"        draw_dataset({str(folder / 'out')!r}, people=200, workers=2, progress=show)\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('interrupted', flush=True)\n"
+    )
+    pipe = subprocess.PIPE
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as run:
+        try:
+            assert run.stdout is not None
+            assert run.stdout.readline() == "ready\n"
+            yield run
+        finally:
+            with suppress(ProcessLookupError):  # the group ended, as it should
+                os.killpg(run.pid, signal.SIGKILL)
+
+
+def is_running(process: int) -> bool:
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    # Whoever adopts an orphan may be slow to take note of its end.
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    with drawing(tmp_path) as run:
+        assert run.stdout is not None
+        workers = [int(word) for word in run.stdout.readline().split()]
+        assert len(workers) == 2
+        assert all(map(is_running, workers))
+        run.kill()
+        deadline = time.monotonic() + 20
+        while any(map(is_running, workers)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(map(is_running, workers))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no process groups")
+@pytest.mark.parametrize("milliseconds", [0, 60, 150, 300, 600, 1500])
+def test_ctrl_c_at_any_moment_is_quiet(tmp_path: Path, milliseconds: int) -> None:
+    with drawing(tmp_path) as run:
+        time.sleep(milliseconds / 1000)
+        os.killpg(run.pid, signal.SIGINT)
+        output, errors = run.communicate(timeout=20)
+    assert (run.returncode, errors) == (0, "")
+    assert output.splitlines()[-1] == "interrupted"
+    assert [path.name for path in tmp_path.iterdir()] == ["script.py"]
+
+
+def signal_state() -> tuple[object, object]:
+    return signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no signal masks")
+@pytest.mark.parametrize("to_thread", [True, False])
+def test_interrupts_are_held_and_then_delivered(to_thread: bool) -> None:
+    before = signal_state()
+    finished = threading.Event()
+    # A thread that does not hold signals back takes those that are sent to the whole process.
+    other = threading.Thread(target=finished.wait)
+    other.start()
+    reached = False
+
+    def interrupt() -> None:
+        nonlocal reached
+        with _writer._interrupts_held():
+            if to_thread:
+                signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            else:
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            reached = True
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+    finally:
+        finished.set()
+        other.join()
+    assert reached
+    assert signal_state() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no signal masks")
+def test_nothing_changes_when_nothing_comes() -> None:
+    before = signal_state()
+    seen = []
+
+    def hold() -> None:
+        with _writer._interrupts_held():
+            seen.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    hold()
+    thread = threading.Thread(target=hold)
+    thread.start()
+    thread.join()
+    assert seen == [True, True]
+    assert signal_state() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no signal masks")
+def test_an_error_while_interrupts_are_held_is_not_lost() -> None:
+    before = signal_state()
+    with pytest.raises(OSError, match="no processes left"), _writer._interrupts_held():
+        raise OSError("no processes left")
+    assert signal_state() == before
+
+
 def test_progress_counts_up_to_the_total(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     counts = draw_dataset(
@@ -271,7 +402,7 @@ def test_the_pixels_are_those_of_every_other_machine() -> None:
         Shot(group, person, camera, number, subject)
         for group, person, number in ((TEST, 101, 0), (TRAIN, 1, 3))
         for camera in range(1, 9)
-        for subject in _pictures.SUBJECTS
+        for subject in SUBJECTS
     ]
     assert pixels_sha256([draw_picture(0, shot) for shot in shots]) == PICTURES_SHA256
 
@@ -649,7 +780,7 @@ def test_a_background_is_emptier_than_a_person() -> None:
     )
 
 
-@pytest.mark.parametrize("subject", _pictures.SUBJECTS)
+@pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize("size", [(16, 16), (64, 128), (300, 90)])
 def test_every_subject_fits_every_size(subject: str, size: tuple[int, int]) -> None:
     for camera in range(1, 7):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
@@ -21,6 +21,7 @@ from reidkit.checkpoints import Checkpoint
 from reidkit.errors import (
     ArgumentError,
     CheckpointError,
+    EngineError,
     ExportError,
     IncompatibleCheckpointError,
 )
@@ -86,6 +87,22 @@ def test_the_vector_before_the_neck(tmp_path: Path) -> None:
     assert package.spec.input.neck == "before"
 
 
+@pytest.mark.parametrize("asked", ["after", "before", "output"])
+def test_without_bnneck_the_contract_says_so(
+    tmp_path: Path, asked: Literal["after", "before", "output"]
+) -> None:
+    package = exporting.export_package(
+        checkpoint("resnet50_noneck"), tmp_path / "package", contract=InputSpec(neck=asked)
+    )
+    assert (package.spec.input, package.spec.provenance["bnneck"]) == (
+        InputSpec(neck="output"),
+        "no",
+    )
+    assert "BNNeck" not in package.spec.input.describe()
+    expected = golden.features("resnet50_noneck_after")
+    assert difference(run(package, golden.inputs(0)), expected) < 1e-5
+
+
 def test_the_last_stride_and_the_size_are_in_the_file(tmp_path: Path) -> None:
     package = exporting.export_package(
         checkpoint(),
@@ -121,7 +138,9 @@ def test_the_same_checkpoint_gives_the_same_bytes(package: Package, tmp_path: Pa
 
 def test_a_value_has_no_file_name(package: Package) -> None:
     assert package.spec.name == "resnet18"
-    assert set(package.spec.provenance) == {"reidkit", "onnx", "last_stride", "source_sha256"}
+    recorded = {"reidkit", "onnx", "bnneck", "last_stride", "source_sha256"}
+    assert set(package.spec.provenance) == recorded
+    assert package.spec.provenance["bnneck"] == "yes"
     assert package.spec.provenance["source_sha256"] == "5" * 64
 
 
@@ -252,13 +271,15 @@ def pictures() -> NDArray[np.float32]:
 
 
 def test_verification_gives_the_vectors(tmp_path: Path) -> None:
-    assert np.array_equal(verify(tmp_path, tiny([flat()])), pictures().reshape(16, -1))
+    verified = verify(tmp_path, tiny([flat()]))
+    assert np.array_equal(verified.vectors, pictures().reshape(16, -1))
+    assert not verified.witnessed
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16, 20])
 def test_a_fixed_batch_is_filled_up(tmp_path: Path, batch: int) -> None:
-    vectors = verify(tmp_path, tiny([flat()], batch), batch)
-    assert np.array_equal(vectors, pictures().reshape(16, -1))
+    verified = verify(tmp_path, tiny([flat()], batch), batch)
+    assert np.array_equal(verified.vectors, pictures().reshape(16, -1))
 
 
 @pytest.mark.parametrize(
@@ -312,24 +333,33 @@ def test_witnesses_must_agree(tmp_path: Path, change: float, agrees: bool) -> No
         vectors[1, 5] += change * np.abs(vectors[1]).max()
         return vectors
 
-    witnesses = [_verifying.Witness("the witness", testify)]
+    witness = _verifying.Witness("the witness", testify)
     if agrees:
-        verify(tmp_path, tiny([flat()]), witnesses=witnesses)
+        assert verify(tmp_path, tiny([flat()]), witness=witness).witnessed
     else:
         with pytest.raises(ExportError, match="and the witness disagree"):
-            verify(tmp_path, tiny([flat()]), witnesses=witnesses)
-        verify(tmp_path, tiny([flat()]), witnesses=[])
+            verify(tmp_path, tiny([flat()]), witness=witness)
+        verify(tmp_path, tiny([flat()]))
 
 
 def test_a_witness_may_have_nothing_to_say(tmp_path: Path) -> None:
     witness = _verifying.Witness("the witness", lambda inputs: None)
-    verify(tmp_path, tiny([flat()]), witnesses=[witness])
+    assert not verify(tmp_path, tiny([flat()]), witness=witness).witnessed
+
+
+def test_a_witness_that_fails_is_heard(tmp_path: Path) -> None:
+    def testify(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise EngineError("out of memory")
+
+    witness = _verifying.Witness("the witness", testify)
+    with pytest.raises(ExportError, match="the witness cannot be had: out of memory"):
+        verify(tmp_path, tiny([flat()]), witness=witness)
 
 
 def test_a_witness_of_another_length_disagrees(tmp_path: Path) -> None:
     witness = _verifying.Witness("the witness", lambda inputs: inputs[:2, 0].reshape(2, -1))
     with pytest.raises(ExportError, match=r"\(2, 96\), but the witness are \(2, 32\)"):
-        verify(tmp_path, tiny([flat()]), witnesses=[witness])
+        verify(tmp_path, tiny([flat()]), witness=witness)
 
 
 numbers = st.floats(-100, 100, width=32)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from reidkit.errors import ArgumentError, ExportError
-from reidkit.exporting import _adapting, _foreign, package_onnx
+from reidkit.exporting import _adapting, package_onnx
+from reidkit.exporting._foreign import sha256_graph as hash_graph
 from reidkit.package import InputSpec, Package, read_package
 from reidkit.preprocess import prepare
 from reidkit.runtimes import load_runtime
@@ -162,6 +163,8 @@ def test_the_package_gives_what_the_file_gave(
         assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
     assert package.spec.engine.batch == (batch if isinstance(batch, int) else None)
     assert read_package(tmp_path / "p") == package
+    alone = element == FLOAT and layout == "nchw" and form == "flat"
+    assert package.spec.provenance["compared_with_source"] == ("yes" if alone else "no")
 
 
 def test_the_file_has_the_package_names_and_types(tmp_path: Path) -> None:
@@ -186,7 +189,8 @@ def test_what_the_manifest_says(tmp_path: Path) -> None:
     spec = package.spec
     assert spec.input == dataclasses.replace(contract, neck="output")
     assert (spec.name, spec.architecture, spec.embedding_size) == ("foreign", "unknown", SIZE)
-    assert set(spec.provenance) == {"reidkit", "onnx", "source", "source_sha256"}
+    recorded = {"reidkit", "onnx", "source", "source_sha256", "compared_with_source"}
+    assert set(spec.provenance) == recorded
     assert str(tmp_path) not in json.dumps(dict(spec.provenance))
 
 
@@ -232,6 +236,7 @@ def test_one_of_several_outputs(tmp_path: Path) -> None:
         for name in ("pooled", "feat")
     )
     assert np.array_equal(pooled, feat)
+    assert read_package(tmp_path / "feat").spec.provenance["compared_with_source"] == "no"
 
 
 @pytest.mark.parametrize("sides", [["h", "w"], [16, "w"], [0, -1]])
@@ -240,6 +245,9 @@ def test_a_free_size_becomes_that_of_the_contract(tmp_path: Path, sides: Shape) 
     package = package_onnx(file, tmp_path / "p", contract=CONTRACT)
     (image,) = onnx.load_model(package.engine_file).graph.input
     assert image == info("image", ["batch", 3, 16, 8])
+    # No engine runs a side written as -1: the package says that there was nothing to compare.
+    compared = "no" if -1 in sides else "yes"
+    assert package.spec.provenance["compared_with_source"] == compared
 
 
 @pytest.mark.parametrize("shape", [None, ["n", "c", "h", "w"], ["n", SIZE, "h", "w"]])
@@ -433,18 +441,22 @@ def test_an_adapter_that_changes_something_is_noticed(
 # Hashes of weights.
 
 
+def sha256_graph(model: onnx.ModelProto) -> str:
+    return hash_graph(model, "model.onnx")
+
+
 def test_the_hash_of_a_graph_sees_weights_and_operators_only() -> None:
     model = Foreign().model()
-    original = _foreign.sha256_graph(model)
+    original = sha256_graph(model)
     model.producer_name = "another tool"
     model.graph.node[0].doc_string = "made on a Tuesday"
     model.graph.node[0].metadata_props.add(key="file", value="/home/somebody/train.py")
-    assert _foreign.sha256_graph(model) == original
+    assert sha256_graph(model) == original
     kernel = numpy_helper.to_array(model.graph.initializer[0])
     model.graph.initializer[0].CopyFrom(helper.make_tensor("kernel", FLOAT, [5, 3, 3, 3], kernel))
-    assert _foreign.sha256_graph(model) == original, "the way of storing them does not count"
+    assert sha256_graph(model) == original, "the way of storing them does not count"
     model.graph.node[0].attribute[0].ints[0] = 1
-    assert _foreign.sha256_graph(model) != original
+    assert sha256_graph(model) != original
 
 
 def test_the_hash_of_a_graph_sees_constants() -> None:
@@ -453,5 +465,58 @@ def test_the_hash_of_a_graph_sees_constants() -> None:
         model = Foreign().model()
         constant = numpy_helper.from_array(np.float32(value).reshape(1), "c")
         model.graph.node.insert(0, helper.make_node("Constant", [], ["c"], value=constant))
-        hashes.add(_foreign.sha256_graph(model))
+        hashes.add(sha256_graph(model))
     assert len(hashes) == 2
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (TensorProto(name="short", dims=[4], data_type=FLOAT, raw_data=b"12345678"), "short"),
+        (TensorProto(name="odd", dims=[2], data_type=FLOAT, raw_data=b"1234567"), "odd"),
+        (TensorProto(name="untyped", dims=[1]), "untyped"),
+        (TensorProto(name="strange", dims=[1], data_type=99, raw_data=b"1234"), "strange"),
+        (TensorProto(name="red\x1b[31m", dims=[4], data_type=FLOAT), r"red\\x1b\[31m"),
+    ],
+)
+def test_a_weight_that_cannot_be_read_is_named(
+    tmp_path: Path, tensor: onnx.TensorProto, words: str
+) -> None:
+    model = Foreign().model()
+    model.graph.initializer.append(tensor)
+    (tmp_path / "bad.onnx").write_bytes(serialise(model))
+    with pytest.raises(ExportError, match=rf"bad\.onnx is damaged: its weight {words} cannot"):
+        package_onnx(tmp_path / "bad.onnx", tmp_path / "p", contract=CONTRACT)
+    assert not (tmp_path / "p").exists()
+
+
+def test_the_hash_of_a_graph_sees_strings(tmp_path: Path) -> None:
+    hashes = set()
+    values: list[tuple[list[int], list[bytes]]] = [
+        ([2], [b"ab", b"c"]),
+        ([2], [b"a", b"bc"]),
+        ([2, 1], [b"ab", b"c"]),
+        ([1], [b"abc"]),
+        ([1], [b"\xff\xfe"]),
+    ]
+    for dims, strings in values:
+        model = Foreign().model()
+        model.graph.initializer.append(
+            TensorProto(name="names", dims=dims, data_type=TensorProto.STRING, string_data=strings)
+        )
+        hashes.add(sha256_graph(model))
+        model.graph.initializer[-1].doc_string = "a comment"
+        assert sha256_graph(model) in hashes
+    assert len(hashes) == len(values)
+    onnx.save_model(model, tmp_path / "strings.onnx")
+    package = package_onnx(tmp_path / "strings.onnx", tmp_path / "p", contract=CONTRACT)
+    assert package.spec.embedding_size == SIZE
+
+
+def test_names_in_a_file_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    evil = "\x1b[2Jinput\n"
+    file = Foreign(names=(evil, "feat")).save(tmp_path)
+    change(file, inputs=[info(evil, ["n", 1, 16, 8])])
+    with pytest.raises(ExportError, match=r"input \\x1b\[2Jinput\\n \(\?, 1, 16, 8\)") as caught:
+        package_onnx(file, tmp_path / "p", contract=CONTRACT)
+    assert str(caught.value).isprintable()

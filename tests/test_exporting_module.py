@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ def test_a_module_becomes_a_package(torch: Any, tmp_path: Path, batch: int) -> N
     assert (spec.name, spec.architecture, spec.embedding_size) == ("tiny", "Sequential", 8)
     assert (spec.input.neck, spec.engine.batch) == ("output", None)
     assert spec.provenance["torch"] == str(torch.__version__)
+    assert spec.provenance["compared_with_source"] == "yes"
     inputs = np.random.default_rng(0).standard_normal((5, 3, 32, 16), dtype=np.float32)
     with torch.no_grad():
         expected = module.eval()(torch.from_numpy(inputs)).numpy()
@@ -122,6 +123,42 @@ def test_a_feature_map_is_refused(torch: Any, tmp_path: Path) -> None:
     module = torch.nn.Conv2d(3, 8, 3)
     with pytest.raises(ExportError, match=r"has shape \(\?, 8, 30, 14\)"):
         export(module, tmp_path / "p", example=torch.zeros(2, 3, 32, 16))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "words"),
+    [
+        (lambda v: {"feat": v, "score": v}, "returned dict with the keys 'feat', 'score'"),
+        (lambda v: (v, v), r"returned tuple of 2 \(Tensor, Tensor\)"),
+        (lambda v: [v], r"returned list of 1 \(Tensor\)"),
+        (lambda v: None, "returned NoneType"),
+        (lambda v: v.flatten(), r"returned Tensor \(16,\)"),
+        (lambda v: v.sum(), r"returned Tensor \(\)"),
+        (lambda v: v[:1], r"returned Tensor \(1, 8\)"),
+    ],
+)
+def test_a_module_that_returns_something_else(
+    torch: Any, tmp_path: Path, wrap: Callable[[Any], Any], words: str
+) -> None:
+    class Wrapped(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = tiny(torch)
+
+        def forward(self, images: Any) -> Any:
+            return wrap(self.inner(images))
+
+    with pytest.raises(ExportError, match=f"Wrapped {words} for .*expected one tensor") as caught:
+        export(Wrapped(), tmp_path / "p", example=torch.zeros(2, 3, 32, 16))
+    assert "(2, D), (2, D, 1) or (2, D, 1, 1): export a module that" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_module_that_fails_on_its_example(torch: Any, tmp_path: Path) -> None:
+    module = tiny(torch, tail=torch.nn.Linear(7, 7))
+    with pytest.raises(ExportError, match=r"Sequential fails on pixels \(2, 3, 32, 16\): "):
+        export(module, tmp_path / "p", example=torch.zeros(2, 3, 32, 16))
+    assert not list(tmp_path.iterdir())
 
 
 # Our own graph against torch: the same facts, written as torch functions.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from reidkit import networks
 from reidkit.errors import ArgumentError, IncompatibleCheckpointError
 from reidkit.networks import ARCHITECTURES, Network
+from reidkit.networks.layout import show_name
 from tests import golden_networks as golden
 
 Tensors = dict[str, NDArray[Any]]
@@ -371,12 +372,25 @@ def test_an_unknown_neck_is_refused() -> None:
         networks.build_model(Network("resnet18"), {}, height=64, width=32, neck=neck)
 
 
-def test_a_variance_of_nothing_cannot_be_folded_beyond_float32() -> None:
-    tensors = dict(golden.tensors("resnet18"))
-    tensors["base.bn1.running_var"] = np.zeros(64, np.float32)
-    tensors["base.bn1.weight"] = np.full(64, 3e38, np.float32)
-    with pytest.raises(IncompatibleCheckpointError, match=r"base.conv1.weight is beyond float32"):
+@pytest.mark.parametrize(
+    ("name", "norm", "part"),
+    [
+        ("resnet18", "base.bn1", "weight"),
+        ("resnet18", "base.layer4.1.bn2", "running_mean"),
+        ("resnet18", "bottleneck", "weight"),
+        ("resnet50_ibn_a", "base.layer1.0.bn1.BN", "weight"),
+    ],
+)
+def test_a_batch_norm_that_cannot_be_folded_is_named(name: str, norm: str, part: str) -> None:
+    tensors = dict(golden.tensors(name))
+    size = len(tensors[f"{norm}.weight"])
+    tensors[f"{norm}.running_var"] = np.zeros(size, np.float32)
+    tensors[f"{norm}.{part}"] = np.full(size, 3e38, np.float32)
+    with pytest.raises(IncompatibleCheckpointError) as caught:
         build(tensors)
+    text = str(caught.value)
+    assert f"the batch norm {norm} into" in text
+    assert "take a checkpoint from before the training went wrong" in text
     build(tensors, fold=False)
 
 
@@ -444,6 +458,31 @@ def test_the_message_lists_ten_of_each_and_counts_the_rest() -> None:
     assert "extra.9, ... and 2 more" in text
     assert "extra.10" not in text
     assert "1 of another shape: base.conv1.weight (64, 3, 3, 3), expected (64, 3, 7, 7)" in text
+
+
+HOSTILE = "evil\x1b[2Jkey\r\n\u202e" + "x" * 5000
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_keys_cannot_write_to_the_terminal(known: bool) -> None:
+    tensors = (blank("resnet18") if known else {}) | {HOSTILE: np.zeros(1, np.float32)}
+    with pytest.raises(IncompatibleCheckpointError) as caught:
+        networks.recognise(tensors)
+    text = str(caught.value)
+    assert r"evil\x1b[2Jkey\r\n\u202exxx" in text
+    assert text.isascii()
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert len(text) < 800, "a long key is cut"
+
+
+@given(st.text(max_size=200))
+def test_any_key_is_shown_in_plain_letters(name: str) -> None:
+    shown = show_name(name)
+    assert shown.isascii()
+    assert shown == "" or shown.isprintable()
+    assert len(shown) <= 123
+    if name.isascii() and name.isidentifier():
+        assert shown.removesuffix("...") == name[:120]
 
 
 def test_a_named_architecture_is_the_one_compared_to() -> None:

@@ -19,7 +19,7 @@ from reidkit.cli import _options
     type=click.Choice(["after", "before"]),
     default="after",
     show_default=True,
-    help="Take the vector after or before the BNNeck.",
+    help="Take the vector after or before the BNNeck; no effect without one.",
 )
 @click.option(
     "--size",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,33 +38,24 @@ def export_package(
         architecture: one of `networks.ARCHITECTURES`; by default it is recognised.
         last_stride: the stride of the network's last stage, 1 or 2; no checkpoint records it.
         contract: how pictures become the network's input, by default the strong baseline's.
-            Its `neck` says where the vector is taken, `after` or `before` the BNNeck; a network
-            without BNNeck gives the same vector for both.
+            Its `neck` says where the vector is taken, `after` or `before` the BNNeck. A network
+            without BNNeck has one vector, and its package's contract says `output` whatever was
+            asked.
         overwrite: replace a package that exists.
+
+    The package's provenance says under `bnneck` whether the network has one (`yes` or `no`).
 
     Raises:
         CheckpointError: the file is not a usable checkpoint of a known network.
         ArgumentError: an argument is outside its values, or `out` exists.
         ExportError: the exported model failed verification; nothing was written.
     """
-    contract = contract or InputSpec()
     with disk.new_folder(Path(out), marker=MANIFEST, overwrite=overwrite) as folder:
         name, read = _read(checkpoint)
         network = _recognise(name, read, architecture, last_stride)
-        used = {key: read.tensors[key] for key in networks.used_tensors(network)}
-        candidate = Candidate(
-            model=_build(network, used, contract, fold=True),
-            name=Path(name).stem if name else network.architecture,
-            architecture=network.architecture,
-            weights_sha256=sha256_tensors(used),
-            contract=contract,
-            provenance={
-                "last_stride": str(last_stride),
-                **({"source": name} if name else {}),
-                "source_sha256": read.sha256,
-            },
-        )
-        spec = fill_package(folder, candidate, [_unfolded(folder, network, used, contract)])
+        contract = _fit(contract or InputSpec(), network)
+        candidate = _describe(name, read, network, contract)
+        spec = fill_package(folder, candidate, _unfolded(folder, network, read.tensors, contract))
     return Package(Path(out), spec)
 
 
@@ -84,17 +76,43 @@ def _recognise(
         raise IncompatibleCheckpointError(f"{what}: {error}") from error
 
 
+def _fit(contract: InputSpec, network: Network) -> InputSpec:
+    """Give the contract as the network keeps it."""
+    if not network.bnneck:
+        return dataclasses.replace(contract, neck="output")
+    if contract.neck == "output":
+        raise ArgumentError("neck is 'output', expected 'after' or 'before' for this network")
+    return contract
+
+
+def _describe(
+    name: str | None, read: checkpoints.Checkpoint, network: Network, contract: InputSpec
+) -> Candidate:
+    used = {key: read.tensors[key] for key in networks.used_tensors(network)}
+    return Candidate(
+        model=_build(network, used, contract, fold=True),
+        name=Path(name).stem if name else network.architecture,
+        architecture=network.architecture,
+        weights_sha256=sha256_tensors(used),
+        contract=contract,
+        provenance={
+            "bnneck": "yes" if network.bnneck else "no",
+            "last_stride": str(network.last_stride),
+            **({"source": name} if name else {}),
+            "source_sha256": read.sha256,
+        },
+    )
+
+
 def _build(
     network: Network, tensors: Mapping[str, NDArray[Any]], contract: InputSpec, *, fold: bool
 ) -> onnx.ModelProto:
-    if contract.neck == "output":
-        raise ArgumentError("neck is 'output', expected 'after' or 'before' for this network")
     return networks.build_model(
         network,
         tensors,
         height=contract.height,
         width=contract.width,
-        neck=contract.neck,
+        neck="after" if contract.neck == "after" else "before",
         fold=fold,
     )
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import external_data_helper, numpy_helper
+from onnx import TensorProto, external_data_helper, numpy_helper
 
 from reidkit import disk
 from reidkit.errors import EngineError, ExportError
-from reidkit.exporting._adapting import Adapted, adapt
+from reidkit.exporting._adapting import adapt
+from reidkit.exporting._interface import Layout
 from reidkit.exporting._verifying import HALF_TOLERANCE, TOLERANCE, Witness, run_file
 from reidkit.exporting._writing import MAXIMUM_BYTES, Candidate, fill_package, sha256_tensors
+from reidkit.networks.layout import show_name
 from reidkit.package import MANIFEST, EngineSpec, InputSpec, Package
 
 
@@ -32,7 +34,9 @@ def package_onnx(
 
     The graph stays as it is; nodes around it turn the package's `image` (N, 3, H, W) float32
     into what it takes, and what it gives into `embedding` (N, D) float32. Weights in separate
-    files are moved into the package's one file.
+    files are moved into the package's one file. A file that takes and gives these by itself is
+    also run as it is, and must give the same vectors; the package's provenance says under
+    `compared_with_source` whether it was (`yes` or `no`).
 
     Args:
         model: the file; one picture input of float32, float16 or uint8, and an output (N, D),
@@ -51,22 +55,30 @@ def package_onnx(
     path = Path(model)
     contract = dataclasses.replace(contract, neck="output")
     with disk.new_folder(Path(out), marker=MANIFEST, overwrite=overwrite) as folder:
-        loaded = read_model(path)
-        weights_sha256 = sha256_graph(loaded)
-        half = holds_half(loaded)
-        adapted = adapt(loaded, contract, layout=layout, output=output)
-        candidate = Candidate(
-            model=adapted.model,
-            name=path.stem,
-            architecture="unknown",
-            weights_sha256=weights_sha256,
-            contract=contract,
-            provenance={"source": path.name, "source_sha256": disk.sha256_file(path)},
-            batch=adapted.batch,
-            tolerance=HALF_TOLERANCE if half else TOLERANCE,
-        )
-        spec = fill_package(folder, candidate, _source_itself(path, adapted))
+        candidate, witness = _read_candidate(path, contract, layout, output)
+        spec = fill_package(folder, candidate, witness)
     return Package(Path(out), spec)
+
+
+def _read_candidate(
+    path: Path, contract: InputSpec, layout: Layout | None, output: str | None
+) -> tuple[Candidate, Witness]:
+    loaded = read_model(path)
+    source_sha256, weights_sha256 = disk.sha256_file(path), sha256_graph(loaded, str(path))
+    tolerance = HALF_TOLERANCE if holds_half(loaded) else TOLERANCE
+    adapted = adapt(loaded, contract, layout=layout, output=output)
+    candidate = Candidate(
+        model=adapted.model,
+        name=path.stem,
+        architecture="unknown",
+        weights_sha256=weights_sha256,
+        contract=contract,
+        provenance={"source": path.name, "source_sha256": source_sha256},
+        batch=adapted.batch,
+        tolerance=tolerance,
+    )
+    engine = EngineSpec(path.name, source_sha256, batch=adapted.batch)
+    return candidate, _source_itself(path, engine, converts=adapted.converts)
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -111,12 +123,16 @@ def _read_external_weights(path: Path, model: onnx.ModelProto) -> None:
         ) from error
 
 
-def sha256_graph(model: onnx.ModelProto) -> str:
+def sha256_graph(model: onnx.ModelProto, source: str) -> str:
     """Give the hash of a model's weights and operators; comments and tool versions are not in.
 
-    The operators are in because weights may hide in them as constants.
+    The operators are in because weights may hide in them as constants. `source` is what
+    messages call the model.
+
+    Raises:
+        ExportError: the bytes of a weight do not make an array of its shape and type.
     """
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    weights = {tensor.name: _values(tensor, source) for tensor in model.graph.initializer}
     nodes = {f"node {i}": _node_bytes(node) for i, node in enumerate(model.graph.node)}
     functions = {
         f"function {function.domain}:{function.name}": np.frombuffer(
@@ -125,6 +141,22 @@ def sha256_graph(model: onnx.ModelProto) -> str:
         for function in model.functions
     }
     return sha256_tensors({**weights, **nodes, **functions})
+
+
+def _values(tensor: onnx.TensorProto, source: str) -> NDArray[Any]:
+    if tensor.data_type == TensorProto.STRING:
+        # Strings fit no array of fixed width, but a file has one way only of storing them.
+        strings = TensorProto(
+            dims=tensor.dims, data_type=tensor.data_type, string_data=tensor.string_data
+        )
+        return np.frombuffer(strings.SerializeToString(deterministic=True), np.uint8)
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:  # onnx raises several unrelated types
+        raise ExportError(
+            f"{source} is damaged: its weight {show_name(tensor.name)} cannot be read ({error}); "
+            "export it again"
+        ) from error
 
 
 def _node_bytes(node: onnx.NodeProto) -> NDArray[np.uint8]:
@@ -144,18 +176,18 @@ def holds_half(model: onnx.ModelProto) -> bool:
     )
 
 
-def _source_itself(path: Path, adapted: Adapted) -> list[Witness]:
+def _source_itself(path: Path, engine: EngineSpec, *, converts: bool) -> Witness:
     """Let the file as it was testify, where the runtimes can feed it without an adapter."""
-    if adapted.converts:
-        return []
-    engine = EngineSpec(path.name, disk.sha256_file(path), batch=adapted.batch)
 
     def testify(inputs: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        if converts:
+            return None
         try:
             return run_file(path, engine, inputs)
         except EngineError:
             # Sides written as -1, or shapes kept beside the file, stop the engine from running
-            # the file as it is; the package has neither, and was run already.
+            # the file as it is; the package has neither, and was run already. The provenance
+            # says that there was no comparison.
             return None
 
-    return [Witness("the vectors of the file it was made from", testify)]
+    return Witness("the vectors of the file it was made from", testify, is_source=True)

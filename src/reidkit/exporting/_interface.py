@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, shape_inference
 
 from reidkit.errors import ExportError
+from reidkit.networks.layout import show_name
 from reidkit.package import InputSpec
 
 Layout = Literal["nchw", "nhwc"]
@@ -59,7 +60,7 @@ def find_image(graph: onnx.GraphProto, contract: InputSpec, layout: Layout | Non
     element = value.type.tensor_type.elem_type
     if element not in _INPUT_TYPES:
         raise ExportError(
-            f"the model's input {value.name} is {_type_name(element)}, "
+            f"the model's input {show_name(value.name)} is {_type_name(element)}, "
             "expected float32, float16 or uint8"
         )
     _check_raw(value.name, element, contract)
@@ -79,8 +80,8 @@ def _check_raw(name: str, element: int, contract: InputSpec) -> None:
     raw = (contract.scale, contract.mean, contract.std) == (1, (0, 0, 0), (1, 1, 1))
     if element == TensorProto.UINT8 and not raw:
         raise ExportError(
-            f"the model's input {name} is uint8, so it takes raw pixels: its contract needs "
-            "scale 1, mean 0,0,0 and std 1,1,1"
+            f"the model's input {show_name(name)} is uint8, so it takes raw pixels: its contract "
+            "needs scale 1, mean 0,0,0 and std 1,1,1"
         )
 
 
@@ -110,8 +111,8 @@ def _check_size(value: onnx.ValueInfoProto, size: Dimensions, contract: InputSpe
     if any(fixed not in (None, asked) for fixed, asked in zip(size, wanted, strict=True)):
         shown = "x".join("?" if side is None else str(side) for side in size)
         raise ExportError(
-            f"the model's input {value.name} is fixed to {shown} (height x width), the contract "
-            f"says {wanted[0]}x{wanted[1]}: make the package with the model's size"
+            f"the model's input {show_name(value.name)} is fixed to {shown} (height x width), "
+            f"the contract says {wanted[0]}x{wanted[1]}: make the package with the model's size"
         )
 
 
@@ -127,15 +128,16 @@ def find_vector(
     if output is None and len(outputs) > 1:
         raise ExportError(
             f"the model has {len(outputs)} outputs ({_listed(model.graph.output)}): "
-            "name the one that is the vector"
+            "name the one that is the vector with output (--output)"
         )
     name = output or next(iter(outputs))
     if name not in outputs:
-        raise ExportError(f"the model has no output {name!r}, it has {_listed(model.graph.output)}")
+        raise ExportError(f"the model has no output {name!a}, it has {_listed(model.graph.output)}")
     element = outputs[name].type.tensor_type.elem_type
     if element not in _OUTPUT_TYPES:
         raise ExportError(
-            f"the model's output {name} is {_type_name(element)}, expected floating point"
+            f"the model's output {show_name(name)} is {_type_name(element)}, "
+            "expected floating point"
         )
     dimensions = _dimensions(outputs[name])
     if dimensions is None or (len(dimensions) in (3, 4) and _vector_size(dimensions) is None):
@@ -143,8 +145,8 @@ def find_vector(
         dimensions = _infer_dimensions(model, image, contract, name)
     if len(dimensions) != 2 and _vector_size(dimensions) is None:
         raise ExportError(
-            f"the model's output {name} has shape {_shown(dimensions)}, expected one vector for "
-            "each picture: (N, D), (N, D, 1), (N, D, 1, 1) or (N, 1, 1, D)"
+            f"the model's output {show_name(name)} has shape {_shown(dimensions)}, "
+            "expected one vector for each picture: (N, D), (N, D, 1), (N, D, 1, 1) or (N, 1, 1, D)"
         )
     return Vector(name, element, len(dimensions) == 2, _vector_size(dimensions))
 
@@ -184,8 +186,8 @@ def _infer_dimensions(
         if value.name == name and dimensions is not None:
             return dimensions
     raise ExportError(
-        f"the model's output {name} has no known shape: export the model again with the shapes "
-        "of its outputs, or simplify it"
+        f"the model's output {show_name(name)} has no known shape: export the model again with "
+        "the shapes of its outputs, or simplify it"
     )
 
 
@@ -199,7 +201,10 @@ def _dimensions(value: onnx.ValueInfoProto) -> Dimensions | None:
 
 
 def _listed(values: Sequence[onnx.ValueInfoProto]) -> str:
-    return ", ".join(f"{value.name} {_shown(_dimensions(value))}" for value in values) or "none"
+    return (
+        ", ".join(f"{show_name(value.name)} {_shown(_dimensions(value))}" for value in values)
+        or "none"
+    )
 
 
 def _shown(dimensions: Dimensions | None) -> str:

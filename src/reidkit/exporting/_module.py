@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -47,28 +48,17 @@ def export_module(
     Raises:
         MissingExtraError: torch or onnxscript is not installed (extra `torch`).
         ArgumentError: the example does not have the contract's size, or `out` exists.
-        ExportError: torch could not export the module, or it failed verification; nothing was
-            written.
+        ExportError: the module fails on the example or returns anything but one tensor, torch
+            could not export it, or it failed verification; nothing was written.
     """
     torch = _import_torch()
     _check_example(tuple(example.shape), contract)
     contract = dataclasses.replace(contract, neck="output")
     with disk.new_folder(Path(out), marker=MANIFEST, overwrite=overwrite) as folder:
         frozen = copy.deepcopy(module).eval()
-        model = _export(torch, frozen, example)
-        weights_sha256 = sha256_graph(model)
-        adapted = adapt(model, contract, layout="nchw")
-        candidate = Candidate(
-            model=adapted.model,
-            name=name,
-            architecture=type(module).__name__,
-            weights_sha256=weights_sha256,
-            contract=contract,
-            provenance={"torch": str(torch.__version__), "source": type(module).__name__},
-            batch=adapted.batch,
-            tolerance=HALF_TOLERANCE if holds_half(model) else TOLERANCE,
-        )
-        spec = fill_package(folder, candidate, [_module_itself(torch, frozen, example)])
+        _run_module(torch, frozen, example)
+        candidate = _describe(torch, frozen, example, contract, name)
+        spec = fill_package(folder, candidate, _module_itself(torch, frozen, example))
     return Package(Path(out), spec)
 
 
@@ -88,6 +78,56 @@ def _check_example(shape: tuple[int, ...], contract: InputSpec) -> None:
             f"the example has shape {shape}, the contract needs (B, 3, {contract.height}, "
             f"{contract.width})"
         )
+
+
+def _run_module(torch: Any, module: Any, pixels: Any) -> Any:
+    """Give what the module makes of (B, 3, H, W) pixels: one tensor, a row for each picture.
+
+    Raises:
+        ExportError: it fails, or returns anything else.
+    """
+    name, shape, count = type(module).__name__, tuple(pixels.shape), len(pixels)
+    try:
+        with torch.no_grad():
+            output = module(pixels)
+    except Exception as error:  # whatever the module's code led to
+        raise ExportError(f"{name} fails on pixels {shape}: {error}") from error
+    if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != count:
+        raise ExportError(
+            f"{name} returned {_describe_output(torch, output)} for pixels {shape}, expected one "
+            f"tensor ({count}, D), ({count}, D, 1) or ({count}, D, 1, 1): export a module that "
+            "returns the vectors alone"
+        )
+    return output
+
+
+def _describe_output(torch: Any, output: Any) -> str:
+    if isinstance(output, torch.Tensor):
+        return f"{type(output).__name__} {tuple(output.shape)}"
+    if isinstance(output, Mapping):
+        return f"{type(output).__name__} with the keys {', '.join(map(repr, output))}"
+    if isinstance(output, (tuple, list)):
+        parts = ", ".join(type(part).__name__ for part in output)
+        return f"{type(output).__name__} of {len(output)} ({parts})"
+    return type(output).__name__
+
+
+def _describe(torch: Any, module: Any, example: Any, contract: InputSpec, name: str) -> Candidate:
+    source = type(module).__name__
+    model = _export(torch, module, example)
+    weights_sha256 = sha256_graph(model, source)
+    tolerance = HALF_TOLERANCE if holds_half(model) else TOLERANCE
+    adapted = adapt(model, contract, layout="nchw")
+    return Candidate(
+        model=adapted.model,
+        name=name,
+        architecture=source,
+        weights_sha256=weights_sha256,
+        contract=contract,
+        provenance={"torch": str(torch.__version__), "source": source},
+        batch=adapted.batch,
+        tolerance=tolerance,
+    )
 
 
 def _export(torch: Any, module: Any, example: Any) -> onnx.ModelProto:
@@ -128,9 +168,9 @@ def _remove_traces(model: onnx.ModelProto) -> None:
 
 def _module_itself(torch: Any, module: Any, example: Any) -> Witness:
     def testify(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            pixels = torch.from_numpy(inputs).to(example.device, example.dtype)
-            vectors: NDArray[np.float32] = module(pixels).flatten(1).float().cpu().numpy()
+        pixels = torch.from_numpy(inputs).to(example.device, example.dtype)
+        output = _run_module(torch, module, pixels)
+        vectors: NDArray[np.float32] = output.flatten(1).float().cpu().numpy()
         return vectors
 
-    return Witness("the vectors of the module itself", testify)
+    return Witness("the vectors of the module itself", testify, is_source=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,20 @@ class Witness:
     """Another way to the same vectors, such as the network before it was adapted.
 
     `testify` takes (N, 3, H, W) float32 inputs and gives the vectors of the first K of them,
-    (K, D) float32, or `None` where it cannot tell.
+    (K, D) float32, or `None` where it cannot tell. `is_source` says whether it is what the
+    package is made from, run by itself.
     """
 
     name: str
     testify: Callable[[NDArray[np.float32]], Vectors | None]
+    is_source: bool = False
+
+
+class Verified(NamedTuple):
+    """(16, D) float32 vectors that passed, and whether a witness gave the same."""
+
+    vectors: Vectors
+    witnessed: bool
 
 
 def run_file(
@@ -55,23 +65,20 @@ def verify(
     inputs: NDArray[np.float32],
     *,
     tolerance: float = TOLERANCE,
-    witnesses: Sequence[Witness] = (),
-) -> Vectors:
-    """Run a model file in several batch sizes, and compare it to its witnesses.
+    witness: Witness | None = None,
+) -> Verified:
+    """Run a model file in several batch sizes, and compare it to its witness.
 
     Args:
         file: the model.
         engine: what is known of it; a fixed `batch` is tried in another order instead.
         inputs: (16, 3, H, W) float32 network inputs, different pictures.
         tolerance: the largest relative difference allowed.
-        witnesses: what else must give the same vectors.
-
-    Returns:
-        (16, D) float32 vectors of the inputs.
+        witness: what else must give the same vectors.
 
     Raises:
         ExportError: the model does not run, gives NaN, infinity, or the same vector for every
-            picture, or disagrees with itself or a witness.
+            picture, or disagrees with itself or its witness.
     """
     try:
         runtime = load_runtime(file, engine)
@@ -79,13 +86,23 @@ def verify(
             vectors = _check_alone(runtime, inputs, tolerance)
         finally:
             runtime.close()
-        for witness in witnesses:
-            found = witness.testify(inputs)
-            if found is not None:
-                _check_agreement(witness.name, found, vectors[: len(found)], tolerance)
     except EngineError as error:
         raise ExportError(f"the exported model does not run as it should: {error}") from error
-    return vectors
+    return Verified(vectors, witness is not None and _agrees(witness, inputs, vectors, tolerance))
+
+
+def _agrees(
+    witness: Witness, inputs: NDArray[np.float32], vectors: Vectors, tolerance: float
+) -> bool:
+    """Say whether a witness could tell; an error says that it disagrees."""
+    try:
+        found = witness.testify(inputs)
+    except EngineError as error:
+        raise ExportError(f"{witness.name} cannot be had: {error}") from error
+    if found is None:
+        return False
+    _check_agreement(witness.name, found, vectors[: len(found)], tolerance)
+    return True
 
 
 def _check_alone(runtime: Runtime, inputs: NDArray[np.float32], tolerance: float) -> Vectors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,11 @@ class Candidate:
     tolerance: float = TOLERANCE
 
 
-def fill_package(
-    folder: Path, candidate: Candidate, witnesses: Sequence[Witness] = ()
-) -> ModelSpec:
+def fill_package(folder: Path, candidate: Candidate, witness: Witness) -> ModelSpec:
     """Write, verify and describe the candidate in a package folder in the making.
+
+    Where the witness is the source itself, the provenance says under `compared_with_source`
+    whether it could be heard (`yes` or `no`).
 
     Raises:
         ExportError: the model is too large for one file, or fails verification.
@@ -66,7 +67,9 @@ def fill_package(
     engine = write_model(file, candidate.model, candidate.batch)
     pixels = draw_crops(MINIMUM_REFERENCE_PICTURES, **_PICTURE, seed=_SEED)
     inputs = np.stack([prepare(picture, candidate.contract) for picture in pixels])
-    vectors = verify(file, engine, inputs, tolerance=candidate.tolerance, witnesses=witnesses)
+    verified = verify(file, engine, inputs, tolerance=candidate.tolerance, witness=witness)
+    vectors = verified.vectors
+    compared = {"compared_with_source": "yes" if verified.witnessed else "no"}
     spec = ModelSpec(
         name=candidate.name,
         architecture=candidate.architecture,
@@ -75,11 +78,13 @@ def fill_package(
         reference_sha256=write_reference(folder, ReferencePictures(pixels, vectors)),
         input=candidate.contract,
         engine=engine,
-        # No time stamps: the same source makes the same package.
+        # No time stamps: on one machine, the same source makes the same package. Another
+        # machine's engine may round the reference vectors in another way, no other file differs.
         provenance={
             "reidkit": reidkit.__version__,
             "onnx": onnx.__version__,
             **candidate.provenance,
+            **(compared if witness.is_source else {}),
         },
     )
     write_manifest(folder, spec)

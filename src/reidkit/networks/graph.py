@@ -90,19 +90,21 @@ def _node(drawing: _Drawing, operator: str, inputs: list[str], name: str, **fact
 def _weight(drawing: _Drawing, name: str, values: NDArray[Any]) -> str:
     """Add a constant, as float32 where it is floating point."""
     if values.dtype != np.int64:
-        values = _as_float32(name, values)
+        values = values.astype(np.float32, copy=False)
     drawing.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
     return name
 
 
-def _as_float32(name: str, values: NDArray[Any]) -> NDArray[np.float32]:
+def _folded(norm: str, values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Give what the batch norm called `norm` was folded into, as float32."""
     try:
         with np.errstate(over="raise"):
-            return values.astype(np.float32, copy=False)
+            return values.astype(np.float32)
     except FloatingPointError as error:
         raise IncompatibleCheckpointError(
-            f"{name} is beyond float32 once its batch norm is folded in: its variance is next to "
-            "nothing; build the model without folding"
+            f"folding the batch norm {norm} into the layer before it leads beyond float32: its "
+            "weight or running_mean is too large for its running_var; take a checkpoint from "
+            "before the training went wrong"
         ) from error
 
 
@@ -148,8 +150,10 @@ def _draw_layer(drawing: _Drawing, layer: Layer, value: str) -> str:
     weight = drawing.tensors[f"{name}.weight"]
     bias = drawing.tensors[f"{name}.bias"] if layer.norm == "none" else None
     if layer.norm != "none" and drawing.fold:
-        scale, bias = _fold_factors(drawing, layer)
-        weight = weight.astype(np.float64) * scale[:, None, None, None]
+        norm = f"base.{layer.norm_name}" + (".BN" if layer.norm == "half_instance" else "")
+        scale, shift = _fold_factors(drawing, layer, norm)
+        weight = _folded(norm, weight.astype(np.float64) * scale[:, None, None, None])
+        bias = _folded(norm, shift)
     value = _draw_convolution(drawing, layer, value, (weight, bias))
     if layer.norm == "half_instance":
         value = _draw_half_instance(drawing, layer, value)
@@ -217,21 +221,22 @@ def _draw_head(drawing: _Drawing, value: str, *, bnneck: bool) -> None:
         _draw_batch_norm(drawing, "bottleneck", value, OUTPUT)
         return
     # There is no convolution before the BNNeck; two plain nodes run the same on every engine.
-    scale, shift = _batch_norm_factors(drawing, "bottleneck")
-    value = _node(
-        drawing, "Mul", [value, _weight(drawing, "bottleneck.scale", scale)], "bottleneck"
+    factors = _batch_norm_factors(drawing, "bottleneck")
+    scale, shift = (
+        _weight(drawing, f"bottleneck.{part}", _folded("bottleneck", values))
+        for part, values in zip(("scale", "shift"), factors, strict=True)
     )
-    _node(drawing, "Add", [value, _weight(drawing, "bottleneck.shift", shift)], OUTPUT)
+    value = _node(drawing, "Mul", [value, scale], "bottleneck")
+    _node(drawing, "Add", [value, shift], OUTPUT)
 
 
 def _fold_factors(
-    drawing: _Drawing, layer: Layer
+    drawing: _Drawing, layer: Layer, norm: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Give what folding multiplies each output channel's weights by, and the bias it adds."""
-    name = f"base.{layer.norm_name}"
+    scale, shift = _batch_norm_factors(drawing, norm)
     if layer.norm == "batch":
-        return _batch_norm_factors(drawing, name)
-    scale, shift = _batch_norm_factors(drawing, f"{name}.BN")
+        return scale, shift
     half = layer.outputs // 2
     return np.concatenate([np.ones(half), scale]), np.concatenate([np.zeros(half), shift])
 

@@ -18,6 +18,7 @@ Shape = tuple[int, ...]
 
 _COUNTER = ".num_batches_tracked"
 _LARGEST = float(np.finfo(np.float32).max)
+_LONGEST = 120
 
 
 def tensor_shapes(network: Network) -> dict[str, Shape]:
@@ -66,7 +67,8 @@ def recognise(
     Tensors that no vector depends on may be missing: the batch norms' `num_batches_tracked`, the
     classifier (with any number of classes), the unused `base.fc` of `resnet50_ibn_a`. The stride
     of the last stage leaves no trace in the tensors: `last_stride` has to say it where it is
-    not 1.
+    not 1. Where both `bottleneck.*` and `classifier.*` are missing, the checkpoint is taken for
+    that of a network without BNNeck: nothing tells it from one that lost its BNNeck.
 
     Raises:
         IncompatibleCheckpointError: tensors are missing, unexpected, of the wrong shape, not
@@ -101,6 +103,15 @@ def check_tensors(network: Network, tensors: Mapping[str, NDArray[Any]]) -> None
     """
     _check_differences(network, _compare(network, tensors), named=True)
     _check_numbers(network, tensors)
+
+
+def show_name(name: str) -> str:
+    """Give a name as a message may show it: a file from anywhere chose its characters.
+
+    Whatever is not printable ASCII is escaped, and a name of more than 120 characters is cut.
+    """
+    text = ascii(name)[1:-1]
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,4 +231,4 @@ def _trouble(name: str, values: NDArray[Any]) -> str | None:
 
 def _listed(names: list[str]) -> str:
     more = f", ... and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more
+    return ", ".join(map(show_name, names[:10])) + more

@@ -4,7 +4,9 @@ It carries tests, demonstrations and small trainings where no real pictures may 
 their look (skin, hair, clothes with patterns, shoes, bag, build) from camera to camera; every
 camera has its own light, colours, viewpoint, street, occluders, blur, noise and crop boxes.
 Pixels depend on the arguments alone: they are drawn in whole numbers, the same on any machine.
-The JPEG encoder is Pillow's, so files may differ in their bytes between Pillow versions.
+Two things are left to libraries: chance is numpy's `Generator` over PCG64, whose streams numpy
+may change from version to version (then the pixels differ; a test holds their hashes), and the
+JPEG encoder is Pillow's, so files may differ in their bytes between Pillow versions.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ def draw_crops(count: int, *, height: int, width: int, seed: int) -> NDArray[np.
     """Draw pictures of as many different people, in turn through six cameras.
 
     Returns:
-        (count, height, width, 3) uint8 RGB; the same bytes on any machine.
+        (count, height, width, 3) uint8 RGB; the same bytes on any machine, as far as numpy's
+        streams of random numbers stay the same.
 
     Raises:
         ArgumentError: `count` or `seed` is below 0, or a side is not 16 to 1024 pixels.

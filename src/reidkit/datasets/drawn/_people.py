@@ -11,7 +11,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+# At once, not on first use: a Ctrl-C while numpy loads this module is lost.
+from numpy.random import PCG64, Generator, SeedSequence
 
 from reidkit.datasets.drawn._raster import Colour
 
@@ -129,23 +130,23 @@ class Look:
     left_handed: bool
 
 
-def chance(*key: int) -> np.random.Generator:
+def chance(*key: int) -> Generator:
     """Give the stream of whole numbers that belongs to a key of numbers >= 0."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+    return Generator(PCG64(SeedSequence(key)))
 
 
-def between(stream: np.random.Generator, low: int, high: int) -> int:
+def between(stream: Generator, low: int, high: int) -> int:
     """Draw a whole number, `high` included."""
     return int(stream.integers(low, high + 1))
 
 
-def choose(stream: np.random.Generator, names: Sequence[str]) -> str:
+def choose(stream: Generator, names: Sequence[str]) -> str:
     """Draw one of the names."""
     return names[int(stream.integers(len(names)))]
 
 
 def choose_colour(
-    stream: np.random.Generator, palette: Sequence[tuple[Colour, int]], spread: int = 5
+    stream: Generator, palette: Sequence[tuple[Colour, int]], spread: int = 5
 ) -> Colour:
     """Draw a colour by weight, a little off the palette's own."""
     place = int(stream.integers(sum(weight for _, weight in palette)))
@@ -190,7 +191,7 @@ def make_look(seed: int, group: int, person: int) -> Look:
     )
 
 
-def _other_colour(stream: np.random.Generator, colour: Colour) -> Colour:
+def _other_colour(stream: Generator, colour: Colour) -> Colour:
     """Draw a colour that can be told from `colour` in a dark, small picture."""
     other = choose_colour(stream, CLOTHES)
     for _ in range(20):

@@ -29,9 +29,6 @@ from reidkit.datasets.drawn._scenes import GROUND_ROW, SCENE_HEIGHT, SCENE_WIDTH
 TEST, TRAIN, DISTRACTOR, JUNK, REFERENCE = range(5)
 """The groups of people: nobody belongs to two."""
 
-SUBJECTS = ("person", "background", "half", "pair")
-
-_FIGURES = 2
 _CROP_HEIGHT = 128
 """The crop height at which a scene is seen at its own size."""
 
@@ -45,6 +42,7 @@ class Shot(NamedTuple):
     number: int
     """Tells the pictures of one person in one camera apart."""
     subject: str = "person"
+    """`person`, `background` (nobody), `half` (one half of a body) or `pair` (two people)."""
 
 
 class Frame(NamedTuple):

@@ -6,9 +6,11 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -25,6 +27,8 @@ from reidkit.datasets.drawn._plan import (
     plan_jobs,
 )
 from reidkit.errors import ArgumentError
+from reidkit.machine import available_cores
+from reidkit.records import Progress
 
 MARKER = "drawn.json"
 """The recipe: in the root, where loaders of the layout do not look."""
@@ -35,8 +39,6 @@ VERSION = 1
 _CHUNK = 32
 _MINIMUM_PER_WORKER = 200
 """Fewer pictures are drawn sooner than another process starts."""
-
-Progress = Callable[[int, int], None]
 
 
 def draw_dataset(
@@ -69,16 +71,10 @@ def draw_dataset(
     Raises:
         ArgumentError: an argument is outside its range, or `root` exists already.
     """
-    _check_range("people", people, 1, 100_000)
-    _check_range("cameras", cameras, 2, 99)
-    _check_range("seed", seed, 0, 2**32 - 1)
-    if workers is not None:
-        _check_range("workers", workers, 1, 1024)
+    _check_ranges(people, cameras, seed, workers)
     jobs, counts = plan_jobs(people, cameras, seed)
     recipe = {"version": VERSION, "people": people, "cameras": cameras, "seed": seed}
     with disk.new_folder(Path(root), marker=MARKER) as folder:
-        for name in (TRAIN_FOLDER, QUERY_FOLDER, GALLERY_FOLDER):
-            (folder / name).mkdir()
         done = 0
         for count in _write_all(folder, seed, jobs, workers):
             done += count
@@ -90,8 +86,10 @@ def draw_dataset(
 
 def _write_all(folder: Path, seed: int, jobs: Sequence[Job], workers: int | None) -> Iterator[int]:
     """Write all pictures, giving the size of each part as it is done."""
+    for name in (TRAIN_FOLDER, QUERY_FOLDER, GALLERY_FOLDER):
+        (folder / name).mkdir(exist_ok=True)
     chunks = [jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
-    wanted = workers or min(_processors(), len(jobs) // _MINIMUM_PER_WORKER)
+    wanted = workers or min(available_cores(), len(jobs) // _MINIMUM_PER_WORKER)
     if wanted <= 1:
         return (_write_chunk(folder, seed, chunk) for chunk in chunks)
     return _write_in_processes(folder, seed, chunks, min(wanted, len(chunks)))
@@ -102,11 +100,12 @@ def _write_in_processes(
 ) -> Iterator[int]:
     # Started afresh, not forked: a caller may hold threads, and engines may hold locks in them.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
     try:
-        futures: list[Future[int]] = [
-            pool.submit(_write_chunk, folder, seed, chunk) for chunk in chunks
-        ]
+        with _interrupts_held():
+            futures: list[Future[int]] = [
+                pool.submit(_write_chunk, folder, seed, chunk) for chunk in chunks
+            ]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
@@ -118,9 +117,45 @@ def _write_in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts() -> None:
-    """Let Ctrl-C reach the caller's process alone, which then stops the others."""
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends, and for good from the processes that it starts.
+
+    A terminal sends it to all processes at once. Those that still import would die of it with a
+    traceback each, and so would those whose start it interrupts halfway.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    came: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    # A mask is one thread's own: another may take the signal, and Python hands it to this one.
+    noting = callable(handler) and threading.current_thread() is threading.main_thread()
+    if noting:
+        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if noting:
+            signal.signal(signal.SIGINT, handler)
+    if came:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _follow_parent() -> None:
+    """Let Ctrl-C reach the caller's process alone, and end when that process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the caller's does: a killed one cannot say goodbye."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _write_chunk(folder: Path, seed: int, jobs: Sequence[Job]) -> int:
@@ -130,10 +165,12 @@ def _write_chunk(folder: Path, seed: int, jobs: Sequence[Job]) -> int:
     return len(jobs)
 
 
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _check_ranges(people: int, cameras: int, seed: int, workers: int | None) -> None:
+    _check_range("people", people, 1, 100_000)
+    _check_range("cameras", cameras, 2, 99)
+    _check_range("seed", seed, 0, 2**32 - 1)
+    if workers is not None:
+        _check_range("workers", workers, 1, 1024)
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:
