@@ -23,8 +23,9 @@ _WAYS = {
     "engine": "engine alone, batches ready in memory",
     "embed": "**`embed` from JPEG files**",
     "folder": "`embed` into a resumable folder",
-    "files": "one `.bin` file a picture, then read back",
-    "loop": "plain decode-then-run loop",
+    "files": "one `.bin` file a picture (Pillow, numpy), then read back",
+    "loop": "plain decode-then-run loop (Pillow, numpy)",
+    "ours": "that loop with reidkit's `load_batch`",
 }
 
 

@@ -30,7 +30,6 @@ from reidkit.records import Embeddings, Progress, Samples
 from reidkit.store import EmbeddingsWriter, Plan
 
 DEFAULT_BATCH = 16
-_BATCHES_AHEAD = 3
 
 
 def embed(
@@ -157,44 +156,45 @@ def _read_ahead(
     contract: InputSpec,
     workers: int | None,
 ) -> Generator[tuple[int, NDArray[np.float32], list[UnreadableImage]]]:
-    """Decode batches in threads, a fixed number ahead of the one being used.
+    """Decode batches in threads, one batch a thread, at most one more than there are threads.
 
     Each batch is a view on a buffer that is filled again once the caller asks for the next one.
     """
     if workers is not None and workers < 1:
         raise ArgumentError(f"workers is {workers}, expected at least 1")
-    shape = (_BATCHES_AHEAD, batch, 3, contract.height, contract.width)
+    workers = workers or available_cores()
+    shape = (workers + 1, batch, 3, contract.height, contract.width)
     buffers = list(np.empty(shape, np.float32))
     upcoming = iter(starts)
-    reading: deque[tuple[int, NDArray[np.float32], list[Future[UnreadableImage | None]]]] = deque()
-    pool = ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="reidkit-reader")
+    reading: deque[tuple[int, NDArray[np.float32], Future[list[UnreadableImage]]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="reidkit-reader")
     try:
         while True:
             while buffers and (start := next(upcoming, None)) is not None:
                 paths: Sequence[str] = samples.paths[start : start + batch].tolist()
-                rows = buffers.pop()
-                tasks = [
-                    pool.submit(_read_into, path, contract, row)
-                    for path, row in zip(paths, rows, strict=False)
-                ]
-                reading.append((start, rows, tasks))
+                rows = buffers.pop()[: len(paths)]
+                reading.append((start, rows, pool.submit(_read_batch, paths, contract, rows)))
             if not reading:
                 return
-            start, rows, tasks = reading.popleft()
-            results = [task.result() for task in tasks]
-            yield start, rows[: len(tasks)], [image for image in results if image]
+            start, rows, task = reading.popleft()
+            yield start, rows, task.result()
             buffers.append(rows)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _read_into(path: str, contract: InputSpec, row: NDArray[np.float32]) -> UnreadableImage | None:
-    try:
-        preprocess.load_image(path, contract, row)
-    except ImageError as error:
-        row.fill(0)
-        return UnreadableImage(path, error.reason)
-    return None
+def _read_batch(
+    paths: Sequence[str], contract: InputSpec, rows: NDArray[np.float32]
+) -> list[UnreadableImage]:
+    """Fill one batch; the rows of pictures that cannot be decoded become zero."""
+    unreadable = []
+    for path, row in zip(paths, rows, strict=True):
+        try:
+            preprocess.load_image(path, contract, row)
+        except ImageError as error:
+            row.fill(0)
+            unreadable.append(UnreadableImage(path, error.reason))
+    return unreadable
 
 
 def _is_readable(path: str) -> bool:
