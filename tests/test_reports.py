@@ -25,9 +25,9 @@ from reidkit.records import DroppedQueries, Embeddings, Matches, Samples, Scores
 from reidkit.reports import write_report
 from reidkit.reports._pages import format_count, format_percent
 from reidkit.reports._plots import BOTTOM, LEFT, RIGHT, TOP, plan_curve
-from reidkit.reports._ranked import choose_queries, find_first_hits, find_scored, mark_right
+from reidkit.reports._ranked import choose_queries, find_first_hits, mark_right
 from reidkit.reports._thumbnails import make_thumbnail
-from reidkit.scoring import evaluate, match
+from reidkit.scoring import evaluate, find_scored, match
 
 GOLDEN = Path(__file__).parent / "golden" / "images"
 PICTURES = sorted(str(path) for path in GOLDEN.iterdir())

@@ -13,8 +13,6 @@ from reidkit.models import Model
 from reidkit.records import JUNK, Dataset, Embeddings, Samples, Scores
 from reidkit.store import EmbeddingsWriter
 
-_MATCHES_SHOWN = 10
-
 
 def embed_sides(
     model: Model, dataset: Dataset, running: _options.Running, out: Path | None
@@ -66,7 +64,7 @@ def write_report(
     made_by: Mapping[str, object],
 ) -> None:
     """Write the HTML report of an evaluation, with its ranked lists."""
-    matches = scoring.match(query, gallery, metric=scores.metric, count=_MATCHES_SHOWN)
+    matches = scoring.match(query, gallery, metric=scores.metric, count=reports.SHOWN_MATCHES)
     facts = {
         name.replace("_", " "): str(value)
         for name, value in made_by.items()

@@ -5,5 +5,6 @@ network. The same values give the same bytes.
 """
 
 from reidkit.reports._evaluation import write_report
+from reidkit.reports._ranked import SHOWN_MATCHES
 
-__all__ = ["write_report"]
+__all__ = ["SHOWN_MATCHES", "write_report"]

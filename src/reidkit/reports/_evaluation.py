@@ -17,10 +17,10 @@ from reidkit.reports._ranked import (
     SHOWN_MATCHES,
     choose_queries,
     find_first_hits,
-    find_scored,
     list_ranked,
     mark_right,
 )
+from reidkit.scoring import find_scored
 
 NOTE = "Note"
 """The label of the fact that stands at the top of the page rather than in the table."""

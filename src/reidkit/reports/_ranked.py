@@ -52,20 +52,6 @@ class Choice:
     others: NDArray[np.int64]
 
 
-def find_scored(query: Samples, gallery: Samples) -> NDArray[np.bool_]:
-    """Mark the queries that have a right answer: their person, seen by another camera; (Q,)."""
-    cameras: dict[int, set[int]] = {}
-    for person, camera in zip(
-        gallery.person_ids.tolist(), gallery.camera_ids.tolist(), strict=True
-    ):
-        cameras.setdefault(person, set()).add(camera)
-    answers = [
-        person != JUNK and bool(cameras.get(person, set()) - {camera})
-        for person, camera in zip(query.person_ids.tolist(), query.camera_ids.tolist(), strict=True)
-    ]
-    return np.array(answers, np.bool_)
-
-
 def mark_right(query: Samples, gallery: Samples, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Mark the matches, `rows` (Q, K), that show the query's person; (Q, K)."""
     found = np.full(rows.shape, JUNK, np.int64)

@@ -122,6 +122,11 @@ def match(
     return Matches(rows, scores)
 
 
+def find_scored(query: Samples, gallery: Samples) -> NDArray[np.bool_]:
+    """Mark the queries that `evaluate` scores: those with a hit in the gallery; (Q,)."""
+    return _find_kin(query, gallery.select(gallery.person_ids != JUNK)).count_hits() > 0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kin:
     """Which gallery rows show each query's person.

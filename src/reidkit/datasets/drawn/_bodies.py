@@ -15,7 +15,7 @@ from reidkit.datasets.drawn._people import Look
 from reidkit.datasets.drawn._raster import UNIT, cosine, sine
 
 HIP, SHOULDER, HEAD = 515, 812, 922
-THIGH, SHIN, FOOT = 235, 235, 72
+THIGH, SHIN = 235, 235
 UPPER_ARM, FOREARM = 158, 148
 
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from reidkit.datasets.drawn._people import between, chance
 from reidkit.datasets.drawn._pictures import DISTRACTOR, JUNK, TEST, TRAIN, Shot
+from reidkit.datasets.market1501 import FOLDERS
 
-TRAIN_FOLDER, QUERY_FOLDER, GALLERY_FOLDER = "bounding_box_train", "query", "bounding_box_test"
+TRAIN_FOLDER, QUERY_FOLDER, GALLERY_FOLDER = FOLDERS.values()
 
 JUNK_PER_CENT = 10
 DISTRACTOR_PER_CENT = 15
