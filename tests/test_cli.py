@@ -405,7 +405,9 @@ def test_an_interruption_exits_130_without_noise(
     _, err = process.communicate(timeout=60)
     if process.returncode == -number:
         return  # before Python itself was ready
-    assert process.returncode == 130, err
+    # Python ends itself with SIGINT where C code of a library ran what was interrupted; to a
+    # shell that is 130 too.
+    assert process.returncode in (130, -signal.SIGINT), err
     assert b"Traceback" not in err
     assert b"interrupted" in err
 

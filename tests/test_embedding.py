@@ -17,7 +17,7 @@ from reidkit import preprocess, store
 from reidkit.embedding import choose_batch, embed, embed_into, plan_embeddings
 from reidkit.errors import ArgumentError, EngineError, MismatchError, UnreadableImagesError
 from reidkit.models import Model
-from reidkit.package import InputSpec
+from reidkit.package import Inputs, InputSpec, Takes
 from reidkit.records import Embeddings, Samples
 from reidkit.store import EmbeddingsWriter
 from tests.pictures import SMALL, fake_model, write_samples
@@ -184,11 +184,12 @@ class Failing:
     """A runtime that fails after some batches, or gives NaN."""
 
     name, device, batch = "failing", "cpu", None
+    takes: Takes = "tensor"
 
     def __init__(self, after: int, value: float | None = None) -> None:
         self.after, self.value, self.calls = after, value, 0
 
-    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, inputs: Inputs) -> NDArray[np.float32]:
         self.calls += 1
         if self.calls > self.after and self.value is None:
             raise EngineError("the device went away")
@@ -217,7 +218,7 @@ def test_nan_is_an_engine_error_that_names_a_picture(samples: Samples) -> None:
 def test_an_error_in_a_reader_thread_reaches_the_caller(
     samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, takes: Takes) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(preprocess, "load_image", broken)

@@ -26,7 +26,7 @@ from reidkit.errors import (
     IncompatibleCheckpointError,
 )
 from reidkit.exporting import _checkpoint, _verifying, _writing
-from reidkit.package import InputSpec, Package, read_package
+from reidkit.package import Inputs, InputSpec, Package, read_package
 from reidkit.preprocess import prepare
 from reidkit.runtimes import load_runtime
 from tests import golden_networks as golden
@@ -41,7 +41,7 @@ def checkpoint(name: str = "resnet18", **changed: NDArray[Any]) -> Checkpoint:
     return Checkpoint(golden.tensors(name) | replaced, "torch zip", "state dict", "5" * 64)
 
 
-def run(package: Package, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+def run(package: Package, inputs: Inputs) -> NDArray[np.float32]:
     runtime = load_runtime(package.engine_file, package.spec.engine)
     try:
         return runtime.run(inputs)
@@ -240,7 +240,7 @@ def test_a_wrong_fold_is_not_packaged(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_manifest_is_plain_json(package: Package) -> None:
     manifest = json.loads((package.folder / "model.json").read_text())
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     assert manifest["input"]["height"] == 64
     assert manifest["engine"]["batch"] is None
 
@@ -328,8 +328,8 @@ def test_an_unknown_operator_is_refused(tmp_path: Path) -> None:
     ("change", "agrees"), [(0, True), (5e-5, True), (3e-4, False), (np.nan, False)]
 )
 def test_witnesses_must_agree(tmp_path: Path, change: float, agrees: bool) -> None:
-    def testify(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        vectors = inputs[:3].reshape(3, -1).copy()
+    def testify(inputs: Inputs) -> NDArray[np.float32]:
+        vectors = inputs[:3].reshape(3, -1).astype(np.float32)
         vectors[1, 5] += change * np.abs(vectors[1]).max()
         return vectors
 
@@ -348,7 +348,7 @@ def test_a_witness_may_have_nothing_to_say(tmp_path: Path) -> None:
 
 
 def test_a_witness_that_fails_is_heard(tmp_path: Path) -> None:
-    def testify(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def testify(inputs: Inputs) -> NDArray[np.float32]:
         raise EngineError("out of memory")
 
     witness = _verifying.Witness("the witness", testify)
@@ -357,7 +357,10 @@ def test_a_witness_that_fails_is_heard(tmp_path: Path) -> None:
 
 
 def test_a_witness_of_another_length_disagrees(tmp_path: Path) -> None:
-    witness = _verifying.Witness("the witness", lambda inputs: inputs[:2, 0].reshape(2, -1))
+    def testify(inputs: Inputs) -> NDArray[np.float32]:
+        return inputs[:2, 0].reshape(2, -1).astype(np.float32)
+
+    witness = _verifying.Witness("the witness", testify)
     with pytest.raises(ExportError, match=r"\(2, 96\), but the witness are \(2, 32\)"):
         verify(tmp_path, tiny([flat()]), witness=witness)
 

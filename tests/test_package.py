@@ -101,7 +101,7 @@ def test_a_contract_edited_by_hand_is_refused(tmp_path: Path, old: str, new: str
 def test_another_format_number_says_who_reads_it(tmp_path: Path) -> None:
     write(tmp_path / "p")
     edit(tmp_path / "p", format=99, provenance=None)
-    with pytest.raises(FormatError, match=r"format 99, this reidkit reads format 1: read it with"):
+    with pytest.raises(FormatError, match=r"format 99, this reidkit reads formats 1 and 2: read"):
         packages.read_package(tmp_path / "p")
 
 

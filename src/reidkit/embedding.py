@@ -25,7 +25,7 @@ from reidkit.errors import (
 )
 from reidkit.machine import available_cores
 from reidkit.models import Model
-from reidkit.package import InputSpec
+from reidkit.package import Inputs, InputSpec, Takes
 from reidkit.records import Embeddings, Progress, Samples
 from reidkit.store import EmbeddingsWriter, Plan
 
@@ -135,9 +135,9 @@ def _blocks(
     model: Model, samples: Samples, starts: Iterable[int], batch: int, workers: int | None
 ) -> Iterator[_Block]:
     """Give the vectors of each batch; rows of unreadable pictures are zero."""
-    with closing(_read_ahead(samples, starts, batch, model.contract, workers)) as batches:
+    with closing(_read_ahead(model, samples, starts, batch, workers)) as batches:
         for start, inputs, unreadable in batches:
-            vectors = _vectors(model, inputs)
+            vectors = model.embed(inputs)
             pictures = samples.select(slice(start, start + len(inputs)))
             vectors[~pictures.find_readable(unreadable)] = 0
             bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -150,12 +150,8 @@ def _blocks(
 
 
 def _read_ahead(
-    samples: Samples,
-    starts: Iterable[int],
-    batch: int,
-    contract: InputSpec,
-    workers: int | None,
-) -> Generator[tuple[int, NDArray[np.float32], list[UnreadableImage]]]:
+    model: Model, samples: Samples, starts: Iterable[int], batch: int, workers: int | None
+) -> Generator[tuple[int, Inputs, list[UnreadableImage]]]:
     """Decode batches in threads, one batch a thread, at most one more than there are threads.
 
     Each batch is a view on a buffer that is filled again once the caller asks for the next one.
@@ -163,17 +159,18 @@ def _read_ahead(
     if workers is not None and workers < 1:
         raise ArgumentError(f"workers is {workers}, expected at least 1")
     workers = workers or available_cores()
-    shape = (workers + 1, batch, 3, contract.height, contract.width)
-    buffers = list(np.empty(shape, np.float32))
+    contract, takes = model.contract, model.runtime.takes
+    buffers = [preprocess.empty_batch(batch, contract, takes) for _ in range(workers + 1)]
     upcoming = iter(starts)
-    reading: deque[tuple[int, NDArray[np.float32], Future[list[UnreadableImage]]]] = deque()
+    reading: deque[tuple[int, Inputs, Future[list[UnreadableImage]]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="reidkit-reader")
     try:
         while True:
             while buffers and (start := next(upcoming, None)) is not None:
                 paths: Sequence[str] = samples.paths[start : start + batch].tolist()
                 rows = buffers.pop()[: len(paths)]
-                reading.append((start, rows, pool.submit(_read_batch, paths, contract, rows)))
+                task = pool.submit(_read_batch, paths, contract, takes, rows)
+                reading.append((start, rows, task))
             if not reading:
                 return
             start, rows, task = reading.popleft()
@@ -184,13 +181,13 @@ def _read_ahead(
 
 
 def _read_batch(
-    paths: Sequence[str], contract: InputSpec, rows: NDArray[np.float32]
+    paths: Sequence[str], contract: InputSpec, takes: Takes, rows: Inputs
 ) -> list[UnreadableImage]:
     """Fill one batch; the rows of pictures that cannot be decoded become zero."""
     unreadable = []
     for path, row in zip(paths, rows, strict=True):
         try:
-            preprocess.load_image(path, contract, row)
+            preprocess.load_image(path, contract, row, takes=takes)
         except ImageError as error:
             row.fill(0)
             unreadable.append(UnreadableImage(path, error.reason))
@@ -203,33 +200,6 @@ def _is_readable(path: str) -> bool:
     except ImageError:
         return False
     return True
-
-
-def _vectors(model: Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run the network as the contract says: (B, 3, H, W) -> (B, D)."""
-    vectors = _run_padded(model, inputs)
-    if model.contract.flip:
-        vectors = (vectors + _run_padded(model, inputs[..., ::-1])) / np.float32(2)
-    if model.contract.unit_length:
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = vectors / np.maximum(lengths, np.float32(1e-12))
-    return vectors
-
-
-def _run_padded(model: Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run a batch, filled up with zeros where the model takes one batch size only."""
-    rows = len(inputs)
-    if model.runtime.batch and rows < model.runtime.batch:
-        filled = np.zeros((model.runtime.batch, *inputs.shape[1:]), np.float32)
-        filled[:rows] = inputs
-        inputs = filled
-    vectors = model.runtime.run(np.ascontiguousarray(inputs))[:rows]
-    if vectors.shape[1] != model.spec.embedding_size:
-        raise EngineError(
-            f"the model gave vectors of length {vectors.shape[1]}, its package says "
-            f"{model.spec.embedding_size}"
-        )
-    return vectors
 
 
 def _check_readable(unreadable: list[UnreadableImage], total: int, skip: bool) -> None:

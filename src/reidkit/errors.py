@@ -15,6 +15,8 @@
     ├── ShapeError                  an array or a column of another shape or type than required
     ├── ArgumentError               an argument outside its allowed values
     ├── ExportError                 a network that could not be turned into a verified package
+    ├── CompileError                a package that could not be compiled for a target
+    ├── CalibrationError            pictures that may not, or cannot, calibrate a compilation
     ├── EngineError                 an inference engine that failed or gave unusable output
     │   └── DeviceError                 the device asked for is not the one that would run
     └── MissingExtraError           an optional dependency that is not installed
@@ -113,6 +115,14 @@ class ArgumentError(ReidkitError):
 
 class ExportError(ReidkitError):
     """A network that could not be turned into a verified package."""
+
+
+class CompileError(ReidkitError):
+    """A package that could not be compiled for a target; nothing was written."""
+
+
+class CalibrationError(ReidkitError):
+    """Pictures that may not, or cannot, calibrate a compilation."""
 
 
 class EngineError(ReidkitError):

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from reidkit.package import InputSpec, ModelSpec, Package, read_package
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.errors import EngineError
+from reidkit.package import Inputs, InputSpec, ModelSpec, Package, read_package
 from reidkit.runtimes import Runtime, load_runtime
 
 
@@ -25,13 +29,49 @@ class Model:
 
     @property
     def sha256(self) -> str:
-        """The hash of the file that makes the vectors."""
-        return self.spec.engine.sha256
+        """The hash of what makes the vectors."""
+        return self.spec.engine.identity
 
     def with_flip(self) -> Model:
         """Average the vectors of each picture and its mirror image; another contract."""
         contract = dataclasses.replace(self.contract, flip=True)
         return Model(dataclasses.replace(self.spec, input=contract), self.runtime)
+
+    def embed(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Turn one batch into vectors as the contract says.
+
+        `inputs` are tensors (B, 3, H, W) or pixels (B, H, W, 3), whichever the runtime takes. The
+        vectors, (B, D) float32, are flip-averaged and of unit length where the contract says so.
+
+        Raises:
+            EngineError: the engine failed, or the vectors are not of the package's length.
+        """
+        vectors = self.run(inputs)
+        if self.contract.flip:
+            mirrored = inputs[..., ::-1] if self.runtime.takes == "tensor" else inputs[:, :, ::-1]
+            vectors = (vectors + self.run(mirrored)) / np.float32(2)
+        if self.contract.unit_length:
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = vectors / np.maximum(lengths, np.float32(1e-12))
+        return vectors
+
+    def run(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Run the network over one batch: its raw vectors, before flip and unit length.
+
+        Where the model takes one batch size only, a shorter batch is filled up with zeros.
+        """
+        rows = len(inputs)
+        if self.runtime.batch and rows < self.runtime.batch:
+            filled = np.zeros((self.runtime.batch, *inputs.shape[1:]), inputs.dtype)
+            filled[:rows] = inputs
+            inputs = filled
+        vectors = self.runtime.run(np.ascontiguousarray(inputs))[:rows]
+        if vectors.shape[1] != self.spec.embedding_size:
+            raise EngineError(
+                f"the model gave vectors of length {vectors.shape[1]}, its package says "
+                f"{self.spec.embedding_size}"
+            )
+        return vectors
 
     def close(self) -> None:
         """Give the engine's memory back."""
@@ -45,12 +85,12 @@ class Model:
 
 
 def load_model(
-    package: str | Path | Package, *, device: str = "cpu", threads: int | None = None
+    package: str | Path | Package, *, device: str | None = None, threads: int | None = None
 ) -> Model:
     """Load a model package on a device.
 
-    `device` is `cpu`, `cuda`, `cuda:N` or `tensorrt`; `threads` limits the engine's threads
-    (None: one for each core).
+    `device` is `cpu`, `cuda`, `cuda:N` or `tensorrt` (None: the one the package was compiled
+    for, or the CPU); `threads` limits the engine's threads (None: one for each core).
 
     Raises:
         PackageError, FormatError, IntegrityError: the package is not usable.
@@ -58,5 +98,7 @@ def load_model(
     """
     if not isinstance(package, Package):
         package = read_package(package)
-    runtime = load_runtime(package.engine_file, package.spec.engine, device=device, threads=threads)
+    engine = package.spec.engine
+    device = device or engine.device or "cpu"
+    runtime = load_runtime(package.engine_file, engine, device=device, threads=threads)
     return Model(package.spec, runtime)

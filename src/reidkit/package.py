@@ -1,8 +1,9 @@
 """The model package: a folder that holds a network and everything needed to run it rightly.
 
-    model.json       what it is: the input contract, hashes, provenance (written last)
-    model.onnx       the engine file
-    reference.npz    small pictures (uint8) and the vectors the reference network gave for them
+    model.json        what it is: the input contract, hashes, provenance (written last)
+    model.onnx        the engine file; a compiled package has its engine's own, perhaps several
+    reference.npz     small pictures (uint8) and the vectors the reference network gave for them
+    calibration.json  in a package that was calibrated: the pictures that were used, by hash
 
 `reference.npz` lets anybody check the package on any machine without a data set.
 """
@@ -28,14 +29,24 @@ from reidkit.errors import (
     ShapeError,
 )
 
-FORMAT = 1
-"""The number of the package format that this version writes and reads."""
+FORMAT = 2
+"""The number of the package format that this version writes."""
+
+READABLE_FORMATS = (1, 2)
+"""Those it reads. Format 1 had no compiled packages."""
 
 MANIFEST = "model.json"
 REFERENCE = "reference.npz"
+CALIBRATION = "calibration.json"
 MINIMUM_REFERENCE_PICTURES = 16
 
 Triple = tuple[float, float, float]
+Inputs = NDArray[np.float32 | np.uint8]
+"""What an engine is fed: see `Takes`."""
+
+Takes = Literal["tensor", "pixels"]
+"""What an engine file takes: `tensor`, (B, 3, H, W) float32 normalised by the contract, or
+`pixels`, (B, H, W, 3) uint8 RGB, resized by the contract and normalised inside the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,13 @@ class EngineSpec:
     """The file that an inference engine runs.
 
     `runtime` names the engine's library; `batch` is the only batch size the file takes, `None`
-    for any; `target` and `device` are `None` until the package was compiled for one.
+    for any; `takes` what is fed to it; `companions` are further files that it needs beside it,
+    name -> sha256.
+
+    The rest describes a compiled package: `target` and `device` it was compiled for (`None` in
+    a package straight from a checkpoint), the layers that a reduced `precision` left in float,
+    and `cosine`, the smallest cosine between its vectors and the reference network's over the
+    reference pictures, on the machine that made it.
     """
 
     file: str
@@ -116,14 +133,27 @@ class EngineSpec:
     precision: str = "fp32"
     target: str | None = None
     device: str | None = None
+    takes: Takes = "tensor"
+    companions: Mapping[str, str] = field(default_factory=dict)
+    float_layers: tuple[str, ...] = ()
+    cosine: float | None = None
 
     def __post_init__(self) -> None:
-        if Path(self.file).name != self.file:
-            raise ArgumentError(
-                f"the engine's file is {self.file!r}, which lies outside the package"
-            )
+        for name in (self.file, *self.companions):
+            if Path(name).name != name:
+                raise ArgumentError(
+                    f"the engine's file is {name!r}, which lies outside the package"
+                )
+        _check_choice("takes", self.takes, ("tensor", "pixels"))
         if self.batch is not None:
             _check_whole("the batch size", self.batch, 2**16)
+
+    @property
+    def identity(self) -> str:
+        """One sha256 for all that makes the vectors: the file, and its companions if it has any."""
+        if not self.companions:
+            return self.sha256
+        return disk.sha256_json({self.file: self.sha256, **self.companions})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +161,9 @@ class ModelSpec:
     """Everything `model.json` says.
 
     `weights_sha256` is the hash of the network's weights, whatever file they came in;
-    `parent_sha256` the hash of the engine file this one was compiled from; `calibration` the
-    fingerprint of the calibration set; `provenance` says which tools made it from what.
+    `parent_sha256` the identity of the engine this one was compiled from; `calibration` the
+    fingerprint of the calibration set, which is the sha256 of `calibration.json`; `provenance`
+    says which tools made it from what.
     """
 
     name: str
@@ -224,7 +255,12 @@ def read_package(folder: str | Path) -> Package:
     """
     folder = Path(folder)
     spec = _read_spec(folder)
-    recorded = {spec.engine.file: spec.engine.sha256, REFERENCE: spec.reference_sha256}
+    recorded = {
+        spec.engine.file: spec.engine.sha256,
+        **spec.engine.companions,
+        REFERENCE: spec.reference_sha256,
+        **({CALIBRATION: spec.calibration} if spec.calibration else {}),
+    }
     for name, sha256 in recorded.items():
         if not (folder / name).is_file():
             raise PackageError(f"{folder} is incomplete: {name} is missing; make it again")
@@ -248,9 +284,10 @@ def _read_spec(folder: Path) -> ModelSpec:
         number, recorded = fields["format"], fields.pop("manifest_sha256", None)
     except (ValueError, KeyError) as error:
         raise PackageError(f"{path} is damaged: {error!r}") from error
-    if number != FORMAT:
+    if number not in READABLE_FORMATS:
+        known = " and ".join(map(str, READABLE_FORMATS))
         raise FormatError(
-            f"{path} has package format {number}, this reidkit reads format {FORMAT}: "
+            f"{path} has package format {number}, this reidkit reads formats {known}: "
             "read it with the reidkit that wrote it, or make the package again"
         )
     if recorded != disk.sha256_json(fields):
@@ -266,7 +303,9 @@ def _parse_spec(path: Path, fields: dict[str, Any]) -> ModelSpec:
         del fields["format"], fields["contract_sha256"]
         contract = fields.pop("input")
         contract |= {name: tuple(contract[name]) for name in ("mean", "std")}
-        engine = EngineSpec(**fields.pop("engine"))
+        engine = fields.pop("engine")
+        engine["float_layers"] = tuple(engine.get("float_layers", ()))
+        engine = EngineSpec(**engine)
         return ModelSpec(input=InputSpec(**contract), engine=engine, **fields)
     except (KeyError, TypeError, AttributeError, ArgumentError) as error:
         raise PackageError(f"{path} is damaged: {error}") from error

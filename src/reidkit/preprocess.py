@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from reidkit.errors import ImageError
-from reidkit.package import InputSpec
+from reidkit.package import Inputs, InputSpec, Takes
 
 MAXIMUM_PIXELS = 2**26
 """Pictures with more pixels are refused before they are decoded (decompression bombs)."""
@@ -41,31 +41,55 @@ _RESIZE = {
 }
 
 
-def load_batch(paths: Sequence[str | Path], contract: InputSpec) -> NDArray[np.float32]:
+def empty_batch(count: int, contract: InputSpec, takes: Takes = "tensor") -> Inputs:
+    """Make room for `count` pictures as a runtime takes them."""
+    size = (contract.height, contract.width)
+    if takes == "pixels":
+        return np.empty((count, *size, 3), np.uint8)
+    return np.empty((count, 3, *size), np.float32)
+
+
+def load_batch(
+    paths: Sequence[str | Path], contract: InputSpec, *, takes: Takes = "tensor"
+) -> Inputs:
     """Decode, resize and normalise pictures.
 
     Returns:
-        (B, 3, H, W) float32, ready for `Runtime.run`.
+        What a runtime takes: `tensor`, (B, 3, H, W) float32 normalised, or `pixels`,
+        (B, H, W, 3) uint8 RGB.
 
     Raises:
         ImageError: for the first picture that cannot be decoded.
     """
-    batch = np.empty((len(paths), 3, contract.height, contract.width), np.float32)
+    batch = empty_batch(len(paths), contract, takes)
     for path, row in zip(paths, batch, strict=True):
-        load_image(path, contract, row)
+        load_image(path, contract, row, takes=takes)
     return batch
 
 
-def load_image(path: str | Path, contract: InputSpec, out: NDArray[np.float32]) -> None:
-    """Decode, resize and normalise one picture into `out`, (3, H, W) float32."""
-    normalise(resize(decode(path), contract), contract, out)
+def load_image(
+    path: str | Path, contract: InputSpec, out: Inputs, *, takes: Takes = "tensor"
+) -> None:
+    """Decode, resize and normalise one picture into `out`, a row of `empty_batch`."""
+    fill(resize(decode(path), contract), contract, out, takes=takes)
 
 
-def prepare(pixels: NDArray[np.uint8], contract: InputSpec) -> NDArray[np.float32]:
-    """Resize and normalise decoded pixels: (h, w, 3) uint8 RGB -> (3, H, W) float32."""
-    out = np.empty((3, contract.height, contract.width), np.float32)
-    normalise(resize(pixels, contract), contract, out)
-    return out
+def prepare(pixels: NDArray[np.uint8], contract: InputSpec, *, takes: Takes = "tensor") -> Inputs:
+    """Resize and normalise decoded pixels, (h, w, 3) uint8 RGB, into a row of `empty_batch`."""
+    batch = empty_batch(1, contract, takes)
+    fill(resize(pixels, contract), contract, batch[0], takes=takes)
+    row: Inputs = batch[0]
+    return row
+
+
+def fill(
+    pixels: NDArray[np.uint8], contract: InputSpec, out: Inputs, *, takes: Takes = "tensor"
+) -> None:
+    """Put resized RGB pixels, (H, W, 3) uint8, into `out` as a runtime takes them."""
+    if takes == "pixels":
+        out[:] = pixels
+    else:
+        normalise(pixels, contract, out)
 
 
 def decode(path: str | Path) -> NDArray[np.uint8]:
@@ -93,7 +117,7 @@ def resize(pixels: NDArray[np.uint8], contract: InputSpec) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def normalise(pixels: NDArray[np.uint8], contract: InputSpec, out: NDArray[np.float32]) -> None:
+def normalise(pixels: NDArray[np.uint8], contract: InputSpec, out: Inputs) -> None:
     """Normalise RGB pixels, (H, W, 3) uint8, into `out`, (3, H, W) float32, in colour order."""
     table = _normalised_values(contract)
     for channel in range(3):

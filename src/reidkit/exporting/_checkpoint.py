@@ -16,7 +16,7 @@ from reidkit.errors import ArgumentError, IncompatibleCheckpointError
 from reidkit.exporting._verifying import Witness, run_file
 from reidkit.exporting._writing import Candidate, fill_package, sha256_tensors, write_model
 from reidkit.networks import Network
-from reidkit.package import MANIFEST, InputSpec, Package
+from reidkit.package import MANIFEST, Inputs, InputSpec, Package
 
 _WITNESSED = 2
 
@@ -122,7 +122,7 @@ def _unfolded(
 ) -> Witness:
     """Let the network with its batch norms as they were trained check the folded one."""
 
-    def testify(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def testify(inputs: Inputs) -> NDArray[np.float32]:
         file = folder / "unfolded.onnx"
         try:
             engine = write_model(file, _build(network, tensors, contract, fold=False))

@@ -18,7 +18,7 @@ from reidkit.exporting._interface import Layout
 from reidkit.exporting._verifying import HALF_TOLERANCE, TOLERANCE, Witness, run_file
 from reidkit.exporting._writing import MAXIMUM_BYTES, Candidate, fill_package, sha256_tensors
 from reidkit.networks.layout import show_name
-from reidkit.package import MANIFEST, EngineSpec, InputSpec, Package
+from reidkit.package import MANIFEST, EngineSpec, Inputs, InputSpec, Package
 
 
 def package_onnx(
@@ -179,7 +179,7 @@ def holds_half(model: onnx.ModelProto) -> bool:
 def _source_itself(path: Path, engine: EngineSpec, *, converts: bool) -> Witness:
     """Let the file as it was testify, where the runtimes can feed it without an adapter."""
 
-    def testify(inputs: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    def testify(inputs: Inputs) -> NDArray[np.float32] | None:
         if converts:
             return None
         try:

@@ -19,7 +19,7 @@ from reidkit.exporting._adapting import adapt
 from reidkit.exporting._foreign import holds_half, sha256_graph
 from reidkit.exporting._verifying import HALF_TOLERANCE, TOLERANCE, Witness
 from reidkit.exporting._writing import Candidate, fill_package
-from reidkit.package import MANIFEST, InputSpec, Package
+from reidkit.package import MANIFEST, Inputs, InputSpec, Package
 
 _OPSET = 18
 """The lowest that torch's exporter writes without converting."""
@@ -167,7 +167,7 @@ def _remove_traces(model: onnx.ModelProto) -> None:
 
 
 def _module_itself(torch: Any, module: Any, example: Any) -> Witness:
-    def testify(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def testify(inputs: Inputs) -> NDArray[np.float32]:
         pixels = torch.from_numpy(inputs).to(example.device, example.dtype)
         output = _run_module(torch, module, pixels)
         vectors: NDArray[np.float32] = output.flatten(1).float().cpu().numpy()

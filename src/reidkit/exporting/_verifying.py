@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import EngineError, ExportError
-from reidkit.package import EngineSpec
+from reidkit.package import EngineSpec, Inputs
 from reidkit.runtimes import Runtime, load_runtime
 
 TOLERANCE = 1e-4
@@ -33,7 +33,7 @@ class Witness:
     """
 
     name: str
-    testify: Callable[[NDArray[np.float32]], Vectors | None]
+    testify: Callable[[Inputs], Vectors | None]
     is_source: bool = False
 
 
@@ -44,9 +44,7 @@ class Verified(NamedTuple):
     witnessed: bool
 
 
-def run_file(
-    file: Path, engine: EngineSpec, inputs: NDArray[np.float32], sizes: Sequence[int] = ()
-) -> Vectors:
+def run_file(file: Path, engine: EngineSpec, inputs: Inputs, sizes: Sequence[int] = ()) -> Vectors:
     """Run a model file over (N, 3, H, W) inputs, in batches of `sizes` (all at once if none).
 
     Raises:
@@ -62,7 +60,7 @@ def run_file(
 def verify(
     file: Path,
     engine: EngineSpec,
-    inputs: NDArray[np.float32],
+    inputs: Inputs,
     *,
     tolerance: float = TOLERANCE,
     witness: Witness | None = None,
@@ -91,9 +89,7 @@ def verify(
     return Verified(vectors, witness is not None and _agrees(witness, inputs, vectors, tolerance))
 
 
-def _agrees(
-    witness: Witness, inputs: NDArray[np.float32], vectors: Vectors, tolerance: float
-) -> bool:
+def _agrees(witness: Witness, inputs: Inputs, vectors: Vectors, tolerance: float) -> bool:
     """Say whether a witness could tell; an error says that it disagrees."""
     try:
         found = witness.testify(inputs)
@@ -105,7 +101,7 @@ def _agrees(
     return True
 
 
-def _check_alone(runtime: Runtime, inputs: NDArray[np.float32], tolerance: float) -> Vectors:
+def _check_alone(runtime: Runtime, inputs: Inputs, tolerance: float) -> Vectors:
     vectors = _run(runtime, inputs, [8, 8])
     _check_values(vectors)
     if runtime.batch is None:
@@ -120,7 +116,7 @@ def _check_alone(runtime: Runtime, inputs: NDArray[np.float32], tolerance: float
     return vectors
 
 
-def _run(runtime: Runtime, inputs: NDArray[np.float32], sizes: Sequence[int]) -> Vectors:
+def _run(runtime: Runtime, inputs: Inputs, sizes: Sequence[int]) -> Vectors:
     """Run batches of these sizes one after the other, or all of them in the fixed batch size."""
     if runtime.batch is not None:
         return _run_fixed(runtime, inputs[: sum(sizes)], runtime.batch)
@@ -129,7 +125,7 @@ def _run(runtime: Runtime, inputs: NDArray[np.float32], sizes: Sequence[int]) ->
     return np.concatenate([runtime.run(part) for part in parts])
 
 
-def _run_fixed(runtime: Runtime, inputs: NDArray[np.float32], batch: int) -> Vectors:
+def _run_fixed(runtime: Runtime, inputs: Inputs, batch: int) -> Vectors:
     short = -len(inputs) % batch
     padded = np.concatenate([inputs, np.repeat(inputs[-1:], short, axis=0)])
     parts = [runtime.run(padded[start : start + batch]) for start in range(0, len(padded), batch)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import ArgumentError, EngineError
-from reidkit.package import EngineSpec
+from reidkit.package import EngineSpec, Inputs, Takes
 
 
 class Runtime(Protocol):
@@ -28,8 +28,12 @@ class Runtime(Protocol):
     def batch(self) -> int | None:
         """The only batch size this model takes; None: any."""
 
-    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network: (B, 3, H, W) float32 -> (B, D) float32.
+    @property
+    def takes(self) -> Takes:
+        """Whether `run` takes normalised tensors or resized pixels."""
+
+    def run(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Run the network: (B, 3, H, W) float32 or (B, H, W, 3) uint8 -> (B, D) float32.
 
         Raises:
             EngineError: the engine failed, or the shape is not the one the model takes.
@@ -65,18 +69,38 @@ def available_devices() -> dict[str, list[str]]:
     return {"onnxruntime": _onnxruntime.available_devices()}
 
 
-def check_input(inputs: NDArray[np.float32], batch: int | None) -> None:
+def check_input(inputs: Inputs, batch: int | None, takes: Takes = "tensor") -> None:
     """Refuse an input of another type or shape than a runtime takes.
 
     Raises:
-        EngineError: not (B, 3, H, W) float32 with B >= 1, or not the fixed batch size.
+        EngineError: not what it takes, B below 1, or not the fixed batch size.
     """
-    if inputs.dtype != np.float32 or inputs.ndim != 4 or inputs.shape[1] != 3 or not len(inputs):
-        raise EngineError(
-            f"a runtime takes (B, 3, H, W) float32, got {inputs.dtype} {inputs.shape}"
-        )
+    dtype, channels, shape = _EXPECTED[takes]
+    if inputs.dtype != dtype or inputs.ndim != 4 or inputs.shape[channels] != 3 or not len(inputs):
+        raise EngineError(f"this model takes {shape}, got {inputs.dtype} {inputs.shape}")
     if batch is not None and len(inputs) != batch:
         raise EngineError(f"this model takes batches of {batch}, got {len(inputs)}")
+
+
+def check_output(output: NDArray[np.generic], count: int) -> NDArray[np.float32]:
+    """Give an engine's output for `count` pictures as it is, or refuse it.
+
+    Raises:
+        EngineError: it is not (`count`, D) float32.
+    """
+    if output.dtype != np.float32 or output.ndim != 2 or len(output) != count:
+        raise EngineError(
+            f"the model gave {output.dtype} {output.shape} for {count} pictures, "
+            f"expected float32 ({count}, D)"
+        )
+    return output  # type: ignore[return-value]
+
+
+_EXPECTED: dict[Takes, tuple[type[np.generic], int, str]] = {
+    "tensor": (np.float32, 1, "(B, 3, H, W) float32"),
+    "pixels": (np.uint8, 3, "(B, H, W, 3) uint8"),
+}
+"""Type, axis of the channels, and how a message words both."""
 
 
 def _load_onnxruntime(file: Path, engine: EngineSpec, device: str, threads: int | None) -> Runtime:

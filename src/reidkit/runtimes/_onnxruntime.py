@@ -9,7 +9,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from reidkit.errors import ArgumentError, DeviceError, EngineError
-from reidkit.runtimes import check_input
+from reidkit.package import Inputs, Takes
+from reidkit.runtimes import check_input, check_output
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -24,6 +25,7 @@ class OnnxRuntime:
     """A `Runtime` over an onnxruntime session with one input and one output."""
 
     name = "onnxruntime"
+    takes: Takes = "tensor"
 
     def __init__(
         self, file: Path, batch: int | None, *, device: str = "cpu", threads: int | None = None
@@ -35,7 +37,7 @@ class OnnxRuntime:
         self._session: ort.InferenceSession | None = session
         self._input = session.get_inputs()[0].name
 
-    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Run the session once."""
         if self._session is None:
             raise EngineError("the runtime is closed")
@@ -44,12 +46,7 @@ class OnnxRuntime:
             (output,) = self._session.run(None, {self._input: inputs})
         except Exception as error:  # onnxruntime raises several unrelated types
             raise EngineError(f"onnxruntime failed on input {inputs.shape}: {error}") from error
-        if output.dtype != np.float32 or output.ndim != 2 or len(output) != len(inputs):
-            raise EngineError(
-                f"the model gave {output.dtype} {output.shape} for {len(inputs)} pictures, "
-                f"expected float32 ({len(inputs)}, D)"
-            )
-        return np.asarray(output)
+        return check_output(output, len(inputs))
 
     def close(self) -> None:
         """Drop the session."""

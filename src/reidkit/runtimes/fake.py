@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import EngineError
+from reidkit.package import Inputs, Takes
 from reidkit.runtimes import check_input
 
 _GRID = (8, 4)
@@ -23,6 +24,7 @@ class FakeRuntime:
 
     name = "fake"
     device = "cpu"
+    takes: Takes = "tensor"
 
     def __init__(self, size: int = 64, *, batch: int | None = None, seed: int = 0) -> None:
         self.batch = batch
@@ -30,7 +32,7 @@ class FakeRuntime:
         random = np.random.default_rng(seed)
         self._projection: NDArray[np.float64] | None = random.standard_normal((cells, size))
 
-    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Average over the grid and project, row by row."""
         if self._projection is None:
             raise EngineError("the runtime is closed")
@@ -57,7 +59,7 @@ def read_fake(file: Path, *, batch: int | None = None) -> FakeRuntime:
         raise EngineError(f"{file} does not describe a fake runtime: {error}") from error
 
 
-def _grid_means(picture: NDArray[np.float32]) -> NDArray[np.float64]:
+def _grid_means(picture: NDArray[np.generic]) -> NDArray[np.float64]:
     """Average (3, H, W) over a coarse grid of equal cells: (96,) float64."""
     _, height, width = picture.shape
     if height < _GRID[0] or width < _GRID[1]:
