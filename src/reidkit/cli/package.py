@@ -77,13 +77,15 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Make the verified model package OUT from MODEL, an .onnx file made elsewhere.
+    """Make the verified model package OUT from MODEL, an .onnx or OpenVINO .xml made elsewhere.
+
+    An .xml needs its .bin beside it, and the extra `openvino`.
 
     Its input becomes (pixel * scale - mean) / std, each channel for itself: say what the network
     was trained with. What is not given is not done.
     """
     from reidkit.cli import _output
-    from reidkit.exporting import package_onnx
+    from reidkit.exporting import package_onnx, package_openvino
     from reidkit.package import InputSpec
 
     if scale is None and (mean or std):
@@ -102,7 +104,6 @@ def command(
         neck="output",
         unit_length=unit_length,
     )
-    made = package_onnx(
-        model, out, contract=contract, layout=layout, output=output, overwrite=overwrite
-    )
+    make = package_openvino if model.suffix == ".xml" else package_onnx
+    made = make(model, out, contract=contract, layout=layout, output=output, overwrite=overwrite)
     _output.print_package(made, as_json=as_json)

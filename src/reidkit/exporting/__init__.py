@@ -1,4 +1,6 @@
-"""Networks into verified model packages: from a checkpoint, an ONNX file, or a torch module.
+"""Networks into verified model packages.
+
+They come from a checkpoint, an ONNX file, an OpenVINO IR, or a torch module.
 
 A package appears only after its file was run and agreed with itself and with where it came from.
 """
@@ -8,3 +10,4 @@ from __future__ import annotations
 from reidkit.exporting._checkpoint import export_package as export_package
 from reidkit.exporting._foreign import package_onnx as package_onnx
 from reidkit.exporting._module import export_module as export_module
+from reidkit.exporting._openvino import package_openvino as package_openvino

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from reidkit import checkpoints, disk, networks
 from reidkit.errors import ArgumentError, IncompatibleCheckpointError
 from reidkit.exporting._verifying import Witness, run_file
-from reidkit.exporting._writing import Candidate, fill_package, sha256_tensors, write_model
+from reidkit.exporting._writing import (
+    Candidate,
+    fill_package,
+    onnx_writer,
+    sha256_tensors,
+    write_model,
+)
 from reidkit.networks import Network
 from reidkit.package import MANIFEST, Inputs, InputSpec, Package
 
@@ -90,12 +96,13 @@ def _describe(
 ) -> Candidate:
     used = {key: read.tensors[key] for key in networks.used_tensors(network)}
     return Candidate(
-        model=_build(network, used, contract, fold=True),
+        write=onnx_writer(_build(network, used, contract, fold=True)),
         name=Path(name).stem if name else network.architecture,
         architecture=network.architecture,
         weights_sha256=sha256_tensors(used),
         contract=contract,
         provenance={
+            "onnx": onnx.__version__,
             "bnneck": "yes" if network.bnneck else "no",
             "last_stride": str(network.last_stride),
             **({"source": name} if name else {}),

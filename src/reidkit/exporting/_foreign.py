@@ -16,7 +16,13 @@ from reidkit.errors import EngineError, ExportError
 from reidkit.exporting._adapting import adapt
 from reidkit.exporting._interface import Layout
 from reidkit.exporting._verifying import HALF_TOLERANCE, TOLERANCE, Witness, run_file
-from reidkit.exporting._writing import MAXIMUM_BYTES, Candidate, fill_package, sha256_tensors
+from reidkit.exporting._writing import (
+    MAXIMUM_BYTES,
+    Candidate,
+    fill_package,
+    onnx_writer,
+    sha256_tensors,
+)
 from reidkit.networks.layout import show_name
 from reidkit.package import MANIFEST, EngineSpec, Inputs, InputSpec, Package
 
@@ -68,13 +74,16 @@ def _read_candidate(
     tolerance = HALF_TOLERANCE if holds_half(loaded) else TOLERANCE
     adapted = adapt(loaded, contract, layout=layout, output=output)
     candidate = Candidate(
-        model=adapted.model,
+        write=onnx_writer(adapted.model, adapted.batch),
         name=path.stem,
         architecture="unknown",
         weights_sha256=weights_sha256,
         contract=contract,
-        provenance={"source": path.name, "source_sha256": source_sha256},
-        batch=adapted.batch,
+        provenance={
+            "onnx": onnx.__version__,
+            "source": path.name,
+            "source_sha256": source_sha256,
+        },
         tolerance=tolerance,
     )
     engine = EngineSpec(path.name, source_sha256, batch=adapted.batch)

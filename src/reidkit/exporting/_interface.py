@@ -140,7 +140,7 @@ def find_vector(
             "expected floating point"
         )
     dimensions = _dimensions(outputs[name])
-    if dimensions is None or (len(dimensions) in (3, 4) and _vector_size(dimensions) is None):
+    if dimensions is None or (len(dimensions) in (3, 4) and None in dimensions[1:]):
         # Shapes left open by the exporter often follow from the size of the input.
         dimensions = _infer_dimensions(model, image, contract, name)
     if len(dimensions) != 2 and _vector_size(dimensions) is None:

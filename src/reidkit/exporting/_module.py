@@ -18,7 +18,7 @@ from reidkit.errors import ArgumentError, ExportError, MissingExtraError
 from reidkit.exporting._adapting import adapt
 from reidkit.exporting._foreign import holds_half, sha256_graph
 from reidkit.exporting._verifying import HALF_TOLERANCE, TOLERANCE, Witness
-from reidkit.exporting._writing import Candidate, fill_package
+from reidkit.exporting._writing import Candidate, fill_package, onnx_writer
 from reidkit.package import MANIFEST, Inputs, InputSpec, Package
 
 _OPSET = 18
@@ -119,13 +119,16 @@ def _describe(torch: Any, module: Any, example: Any, contract: InputSpec, name: 
     tolerance = HALF_TOLERANCE if holds_half(model) else TOLERANCE
     adapted = adapt(model, contract, layout="nchw")
     return Candidate(
-        model=adapted.model,
+        write=onnx_writer(adapted.model, adapted.batch),
         name=name,
         architecture=source,
         weights_sha256=weights_sha256,
         contract=contract,
-        provenance={"torch": str(torch.__version__), "source": source},
-        batch=adapted.batch,
+        provenance={
+            "onnx": onnx.__version__,
+            "torch": str(torch.__version__),
+            "source": source,
+        },
         tolerance=tolerance,
     )
 

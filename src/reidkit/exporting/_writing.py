@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,16 @@ _SEED = 16
 class Candidate:
     """A model that becomes a package if it passes verification.
 
-    `batch` is its fixed batch size, `None` for any; the other fields are those of `ModelSpec`.
+    `write` puts the engine's files into a folder and describes them; the other fields, but for
+    the tolerance, are those of `ModelSpec`. `provenance` names the tools that wrote the files.
     """
 
-    model: onnx.ModelProto
+    write: Callable[[Path], EngineSpec]
     name: str
     architecture: str
     weights_sha256: str
     contract: InputSpec
     provenance: Mapping[str, str]
-    batch: int | None = None
     tolerance: float = TOLERANCE
 
 
@@ -61,10 +61,10 @@ def fill_package(folder: Path, candidate: Candidate, witness: Witness) -> ModelS
     whether it could be heard (`yes` or `no`).
 
     Raises:
-        ExportError: the model is too large for one file, or fails verification.
+        ExportError: the model cannot be written, or fails verification.
     """
-    file = folder / MODEL_FILE
-    engine = write_model(file, candidate.model, candidate.batch)
+    engine = candidate.write(folder)
+    file = folder / engine.file
     pixels = draw_crops(MINIMUM_REFERENCE_PICTURES, **_PICTURE, seed=_SEED)
     inputs = np.stack([prepare(picture, candidate.contract) for picture in pixels])
     verified = verify(file, engine, inputs, tolerance=candidate.tolerance, witness=witness)
@@ -82,13 +82,17 @@ def fill_package(folder: Path, candidate: Candidate, witness: Witness) -> ModelS
         # machine's engine may round the reference vectors in another way, no other file differs.
         provenance={
             "reidkit": reidkit.__version__,
-            "onnx": onnx.__version__,
             **candidate.provenance,
             **(compared if witness.is_source else {}),
         },
     )
     write_manifest(folder, spec)
     return spec
+
+
+def onnx_writer(model: onnx.ModelProto, batch: int | None = None) -> Callable[[Path], EngineSpec]:
+    """Give what writes a model of that fixed batch size, `None` for any, into a package folder."""
+    return lambda folder: write_model(folder / MODEL_FILE, model, batch)
 
 
 def write_model(file: Path, model: onnx.ModelProto, batch: int | None = None) -> EngineSpec:
