@@ -17,9 +17,11 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.test
 	$(BIN)/python benchmarks/drawing.py
 	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/deployments.py
 	$(BIN)/python docs/generate.py
 
 docs: $(VENV)/.dev
@@ -38,5 +40,5 @@ $(VENV)/.dev: $(VENV)/.base
 	touch $@
 
 $(VENV)/.test: $(VENV)/.dev
-	$(PIP) --editable '.[dev,torch]'
+	$(PIP) --editable '.[dev,torch,openvino]'
 	touch $@

@@ -16,10 +16,16 @@ SOURCE = ROOT / "src" / "reidkit"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 HOMES = {
-    "onnxruntime": ["runtimes/_onnxruntime.py"],
-    "onnx": ["networks/", "exporting/"],
-    "torch": ["exporting/_module.py"],
-    "openvino": [],
+    "onnxruntime": [
+        "runtimes/_onnxruntime.py",
+        "compiling/_onnxruntime.py",
+        "compiling/_bias.py",
+        "compiling/_tensorrt.py",
+    ],
+    "onnx": ["networks/", "exporting/", "compiling/", "certifying/", "runtimes/_onnxruntime.py"],
+    "torch": ["exporting/_module.py", "compiling/_torch", "runtimes/_torch.py"],
+    "openvino": ["exporting/_openvino.py", "compiling/_openvino.py", "runtimes/_openvino"],
+    "nncf": ["compiling/_openvino.py"],
     "acl": [],
     "fastapi": [],
     "PIL": ["preprocess.py", "datasets/drawn/", "reports/"],

@@ -89,8 +89,9 @@ def load_model(
 ) -> Model:
     """Load a model package on a device.
 
-    `device` is `cpu`, `cuda`, `cuda:N` or `tensorrt` (None: the one the package was compiled
-    for, or the CPU); `threads` limits the engine's threads (None: one for each core).
+    `device` is `cpu`, or what else the package's engine has: `cuda`, `cuda:N`, `tensorrt`, `gpu`,
+    `npu` (None: the one the package was compiled for, or the CPU); `threads` limits the engine's
+    threads (None: one for each core).
 
     Raises:
         PackageError, FormatError, IntegrityError: the package is not usable.

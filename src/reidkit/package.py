@@ -276,7 +276,9 @@ def read_package(folder: str | Path) -> Package:
 def _read_spec(folder: Path) -> ModelSpec:
     path = folder / MANIFEST
     if not path.is_file():
-        hint = "reidkit export makes one from a checkpoint, reidkit package from an .onnx file"
+        hint = (
+            "reidkit export makes one from a checkpoint, reidkit package from an .onnx or .xml file"
+        )
         what = f"is not a model package (no {MANIFEST})" if folder.exists() else "does not exist"
         raise PackageError(f"{folder} {what}: {hint}")
     try:

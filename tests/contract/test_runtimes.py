@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib import util
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from reidkit.errors import EngineError
-from reidkit.package import EngineSpec
+from reidkit.package import EngineSpec, Inputs, InputSpec, ModelSpec, Package, Takes
 from reidkit.runtimes import Runtime, load_runtime
 
 HEIGHT, WIDTH, SIZE = 32, 16, 6
@@ -55,10 +56,47 @@ def write_onnx(folder: Path, batch: int | None) -> tuple[Path, EngineSpec]:
     return path, EngineSpec(path.name, "0" * 64, "onnxruntime", batch)
 
 
+def write_openvino(folder: Path, batch: int | None) -> tuple[Path, EngineSpec]:
+    """Convert the same small network."""
+    from reidkit.runtimes import _openvino_library
+
+    model = _openvino_library.read_model(write_onnx(folder, batch)[0])
+    path = folder / "model.xml"
+    _openvino_library.write_model(model, path)
+    return path, EngineSpec(path.name, "0" * 64, "openvino", batch)
+
+
+def write_torch(folder: Path, batch: int | None) -> tuple[Path, EngineSpec]:
+    """Compile the same small network, which takes seconds and so happens once a process."""
+    from reidkit.compiling import _torch
+
+    if not _torch.support().precisions:
+        pytest.skip(_torch.support().hint)
+    data, engine = _compile_with_torch(batch)
+    path = folder / engine.file
+    path.write_bytes(data)
+    return path, engine
+
+
+@functools.cache
+def _compile_with_torch(batch: int | None) -> tuple[bytes, EngineSpec]:
+    from reidkit.compiling import Job, Target, _torch
+
+    contract = InputSpec(height=HEIGHT, width=WIDTH)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _, source = write_onnx(folder, batch)
+        spec = ModelSpec("tiny", "tiny", SIZE, "w" * 64, "r" * 64, contract, source)
+        engine = _torch.build(Job(Package(folder, spec), Target("torch", batch=batch)), folder)
+        return (folder / engine.file).read_bytes(), engine
+
+
 Writer = Callable[[Path, int | None], tuple[Path, EngineSpec]]
 RUNTIMES: dict[str, tuple[str, Writer]] = {
     "fake": ("numpy", write_fake),
     "onnxruntime": ("onnxruntime", write_onnx),
+    "openvino": ("openvino", write_openvino),
+    "torch": ("torch", write_torch),
 }
 
 
@@ -77,8 +115,10 @@ def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]
     opened.close()
 
 
-def pictures(count: int) -> NDArray[np.float32]:
+def pictures(count: int, takes: Takes = "tensor") -> Inputs:
     random = np.random.default_rng(1)
+    if takes == "pixels":
+        return random.integers(0, 255, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
     return random.standard_normal((count, 3, HEIGHT, WIDTH), dtype=np.float32)
 
 
@@ -89,7 +129,7 @@ def test_it_says_what_it_is(runtime: Runtime) -> None:
 
 
 def test_a_row_for_each_picture(runtime: Runtime) -> None:
-    vectors = runtime.run(pictures(5))
+    vectors = runtime.run(pictures(5, runtime.takes))
     assert vectors.shape == (5, SIZE)
     assert vectors.dtype == np.float32
     assert np.isfinite(vectors).all()
@@ -97,52 +137,65 @@ def test_a_row_for_each_picture(runtime: Runtime) -> None:
 
 
 def test_the_same_input_gives_the_same_bits(runtime: Runtime) -> None:
-    assert np.array_equal(runtime.run(pictures(4)), runtime.run(pictures(4)))
+    assert np.array_equal(
+        runtime.run(pictures(4, runtime.takes)), runtime.run(pictures(4, runtime.takes))
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7])
 def test_a_row_does_not_depend_on_its_batch(runtime: Runtime, batch: int) -> None:
-    inputs = pictures(7)
+    inputs = pictures(7, runtime.takes)
     parts = [runtime.run(inputs[i : i + batch]) for i in range(0, 7, batch)]
     np.testing.assert_allclose(np.concatenate(parts), runtime.run(inputs), rtol=1e-5, atol=1e-6)
 
 
 def test_the_output_is_not_overwritten_by_the_next_run(runtime: Runtime) -> None:
-    first = runtime.run(pictures(2))
+    first = runtime.run(pictures(2, runtime.takes))
     kept = first.copy()
-    runtime.run(pictures(2) + 1)
+    runtime.run(pictures(2, runtime.takes) + 1)
     assert np.array_equal(first, kept)
 
 
-@pytest.mark.parametrize(
-    "inputs",
-    [
-        np.zeros((3, HEIGHT, WIDTH), np.float32),
-        np.zeros((0, 3, HEIGHT, WIDTH), np.float32),
-        np.zeros((1, 4, HEIGHT, WIDTH), np.float32),
-        np.zeros((1, 3, HEIGHT, WIDTH), np.float64),
-        np.zeros((1, 3, HEIGHT, WIDTH), np.uint8),
+WRONG: dict[Takes, list[tuple[tuple[int, ...], type]]] = {
+    "tensor": [
+        ((3, HEIGHT, WIDTH), np.float32),
+        ((0, 3, HEIGHT, WIDTH), np.float32),
+        ((1, 4, HEIGHT, WIDTH), np.float32),
+        ((1, 3, HEIGHT, WIDTH), np.float64),
+        ((1, 3, HEIGHT, WIDTH), np.uint8),
     ],
-)
-def test_a_wrong_input_is_refused(runtime: Runtime, inputs: NDArray[np.float32]) -> None:
-    with pytest.raises(EngineError, match=r"\(B, 3, H, W\) float32"):
-        runtime.run(inputs)
+    "pixels": [
+        ((HEIGHT, WIDTH, 3), np.uint8),
+        ((0, HEIGHT, WIDTH, 3), np.uint8),
+        ((1, HEIGHT, WIDTH, 4), np.uint8),
+        ((1, HEIGHT, WIDTH, 3), np.int8),
+        ((1, HEIGHT, WIDTH, 3), np.float32),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", range(5))
+def test_a_wrong_input_is_refused(runtime: Runtime, case: int) -> None:
+    wanted = {"tensor": r"\(B, 3, H, W\) float32", "pixels": r"\(B, H, W, 3\) uint8"}
+    shape, dtype = WRONG[runtime.takes][case]
+    with pytest.raises(EngineError, match=wanted[runtime.takes]):
+        runtime.run(np.zeros(shape, dtype))
 
 
 def test_a_closed_runtime_says_so(runtime: Runtime) -> None:
     runtime.close()
     runtime.close()
     with pytest.raises(EngineError, match="closed"):
-        runtime.run(pictures(1))
+        runtime.run(pictures(1, runtime.takes))
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_a_fixed_batch_is_kept_to(name: str, tmp_path: Path) -> None:
     fixed = open_runtime(name, tmp_path, batch=4)
     assert fixed.batch == 4
-    assert fixed.run(pictures(4)).shape == (4, SIZE)
+    assert fixed.run(pictures(4, fixed.takes)).shape == (4, SIZE)
     with pytest.raises(EngineError, match="takes batches of 4, got 3"):
-        fixed.run(pictures(3))
+        fixed.run(pictures(3, fixed.takes))
     fixed.close()
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import util
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.errors import ArgumentError, EngineError
+from reidkit.errors import ArgumentError, EngineError, MissingExtraError
 from reidkit.package import EngineSpec, Inputs, Takes
 
 
@@ -48,11 +49,12 @@ def load_runtime(
 ) -> Runtime:
     """Load an engine file with the library that its package names.
 
-    `device` is `cpu`, `cuda`, `cuda:N` or `tensorrt`; `threads` limits the engine's threads
-    (None: one for each core this process may use).
+    `device` is `cpu`, `cuda`, `cuda:N` or `tensorrt`, for OpenVINO `cpu`, `gpu`, `gpu:N` or
+    `npu`; `threads` limits the engine's threads (None: one for each core this process may use).
 
     Raises:
         ArgumentError: no such runtime in this version.
+        MissingExtraError: the engine's library is not installed.
         DeviceError: the device that was asked for is not the one that would run.
         EngineError: the engine does not load the file.
     """
@@ -66,7 +68,32 @@ def available_devices() -> dict[str, list[str]]:
     """Give, for each engine that is installed, the devices that its build supports."""
     from reidkit.runtimes import _onnxruntime
 
-    return {"onnxruntime": _onnxruntime.available_devices()}
+    devices = {"onnxruntime": _onnxruntime.available_devices()}
+    if util.find_spec("openvino") is not None:
+        from reidkit.runtimes import _openvino
+
+        devices["openvino"] = _openvino.available_devices()
+    if util.find_spec("torch") is not None:
+        from reidkit.runtimes import _torch
+
+        devices["torch"] = _torch.available_devices()
+    return devices
+
+
+def trace_values(
+    file: Path, engine: EngineSpec, inputs: Inputs, names: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Run a model file on the CPU and give its inner values of these names.
+
+    Names that the file does not have, and values that are not float32, are left out; a compiled
+    artefact that hides its inside gives nothing.
+
+    Raises:
+        EngineError: the engine does not load the file, or fails.
+    """
+    if engine.runtime not in _TRACERS:
+        return {}
+    return _TRACERS[engine.runtime](file, engine, inputs, names)
 
 
 def check_input(inputs: Inputs, batch: int | None, takes: Takes = "tensor") -> None:
@@ -106,7 +133,37 @@ _EXPECTED: dict[Takes, tuple[type[np.generic], int, str]] = {
 def _load_onnxruntime(file: Path, engine: EngineSpec, device: str, threads: int | None) -> Runtime:
     from reidkit.runtimes._onnxruntime import OnnxRuntime
 
-    return OnnxRuntime(file, engine.batch, device=device, threads=threads)
+    return OnnxRuntime(file, engine, device=device, threads=threads)
+
+
+def _load_openvino(file: Path, engine: EngineSpec, device: str, threads: int | None) -> Runtime:
+    from reidkit.runtimes._openvino import OpenVinoRuntime
+
+    return OpenVinoRuntime(file, engine, device=device, threads=threads)
+
+
+def _load_torch(file: Path, engine: EngineSpec, device: str, threads: int | None) -> Runtime:
+    if util.find_spec("torch") is None:
+        raise MissingExtraError("torch", "torch")
+    from reidkit.runtimes._torch import TorchRuntime
+
+    return TorchRuntime(file, engine, device=device, threads=threads)
+
+
+def _trace_onnxruntime(
+    file: Path, engine: EngineSpec, inputs: Inputs, names: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    from reidkit.runtimes import _onnxruntime
+
+    return _onnxruntime.trace_values(file, inputs, names)
+
+
+def _trace_openvino(
+    file: Path, engine: EngineSpec, inputs: Inputs, names: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    from reidkit.runtimes import _openvino
+
+    return _openvino.trace_values(file, inputs, names, precision=engine.precision)
 
 
 def _load_fake(file: Path, engine: EngineSpec, device: str, threads: int | None) -> Runtime:
@@ -117,5 +174,14 @@ def _load_fake(file: Path, engine: EngineSpec, device: str, threads: int | None)
 
 _LOADERS: dict[str, Callable[[Path, EngineSpec, str, int | None], Runtime]] = {
     "onnxruntime": _load_onnxruntime,
+    "openvino": _load_openvino,
+    "torch": _load_torch,
     "fake": _load_fake,
+}
+
+_TRACERS: dict[
+    str, Callable[[Path, EngineSpec, Inputs, Sequence[str]], dict[str, NDArray[np.float32]]]
+] = {
+    "onnxruntime": _trace_onnxruntime,
+    "openvino": _trace_openvino,
 }

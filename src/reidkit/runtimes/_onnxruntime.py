@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from reidkit.errors import ArgumentError, DeviceError, EngineError
-from reidkit.package import Inputs, Takes
+from reidkit.package import EngineSpec, Inputs, Takes
 from reidkit.runtimes import check_input, check_output
 
 _PROVIDERS = {
@@ -20,6 +21,9 @@ _PROVIDERS = {
 _DEVICES = {provider: device for device, provider in _PROVIDERS.items()}
 _ERRORS_ONLY = 3
 
+TENSORRT_BATCHES = (1, 32, 256)
+"""The smallest batch size of a TensorRT engine for any, the one it is tuned for, the largest."""
+
 
 class OnnxRuntime:
     """A `Runtime` over an onnxruntime session with one input and one output."""
@@ -28,11 +32,13 @@ class OnnxRuntime:
     takes: Takes = "tensor"
 
     def __init__(
-        self, file: Path, batch: int | None, *, device: str = "cpu", threads: int | None = None
+        self, file: Path, engine: EngineSpec, *, device: str = "cpu", threads: int | None = None
     ) -> None:
         kind, options = _provider(device)
+        if kind == "tensorrt":
+            options |= tensorrt_options(file, engine)
         session = _open_session(file, kind, options, threads)
-        self.batch = batch
+        self.batch = engine.batch
         self.device = _running_device(session, kind)
         self._session: ort.InferenceSession | None = session
         self._input = session.get_inputs()[0].name
@@ -51,6 +57,62 @@ class OnnxRuntime:
     def close(self) -> None:
         """Drop the session."""
         self._session = None
+
+
+def trace_values(
+    file: Path, inputs: Inputs, names: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Run a model file on the CPU with its inner float32 values of these names as outputs.
+
+    Raises:
+        EngineError: onnxruntime does not load the file, or fails.
+    """
+    import onnx
+
+    model = onnx.load_model(file)
+    made = {name for node in model.graph.node for name in node.output}
+    asked = [name for name in names if name in made]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in asked)
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _ERRORS_ONLY
+    try:
+        session = ort.InferenceSession(
+            model.SerializeToString(), settings, providers=[_PROVIDERS["cpu"]]
+        )
+        values = session.run(asked, {session.get_inputs()[0].name: inputs}) if asked else []
+    except Exception as error:  # onnxruntime raises several unrelated types
+        raise EngineError(f"onnxruntime does not show the inside of {file}: {error}") from error
+    pairs = zip(asked, values, strict=True)
+    return {name: value for name, value in pairs if value.dtype == np.float32}
+
+
+def tensorrt_options(file: Path, engine: EngineSpec) -> dict[str, str]:
+    """Give what the TensorRT provider is told: the precision, and where its engines are kept.
+
+    They are kept beside the model file. An engine for any batch size is told for which: up to
+    `TENSORRT_BATCHES[-1]`, so that it is built once and not anew for every size it meets.
+    """
+    options = {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(file.parent.resolve()),
+        "trt_fp16_enable": str(int(engine.precision == "fp16")),
+        "trt_int8_enable": str(int(engine.precision == "int8")),
+    }
+    if engine.batch is None:
+        name, shape = _input_of(file)
+        for key, batch in zip(("min", "opt", "max"), TENSORRT_BATCHES, strict=True):
+            sizes = "x".join(map(str, (batch, *shape)))
+            options[f"trt_profile_{key}_shapes"] = f"{name}:{sizes}"
+    return options
+
+
+def _input_of(file: Path) -> tuple[str, list[int]]:
+    """Give the name of a model file's input, and the shape of one picture."""
+    import onnx
+
+    first = onnx.load_model(file, load_external_data=False).graph.input[0]
+    return first.name, [size.dim_value for size in first.type.tensor_type.shape.dim[1:]]
 
 
 def available_devices() -> list[str]:
