@@ -126,6 +126,13 @@ def normalise(pixels: NDArray[np.uint8], contract: InputSpec, out: Inputs) -> No
         np.take(table[channel], plane, out=out[channel], mode="clip")
 
 
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode RGB pixels, (h, w, 3) uint8, as a PNG file that `decode_bytes` gives back exactly."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
 def decoders_agree() -> bool:
     """Tell whether the two JPEG decoders that are installed give the same pixels.
 

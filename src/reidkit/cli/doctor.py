@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from importlib import metadata, util
+from pathlib import Path
 
 import click
 
@@ -15,10 +16,36 @@ from reidkit.machine import available_cores
 _LIBRARIES = ("numpy", "pillow", "simplejpeg", "onnx", "onnxruntime", "safetensors", "torch")
 
 
-@click.command("doctor", short_help="Say what works on this machine.")
+@click.command("doctor", short_help="Say what works here, or whose preprocessing differs.")
+@click.option("--package", type=_options.FOLDER, metavar="P", help="Model package to compare with.")
+@click.option("--crops", type=_options.FOLDER, metavar="DIR", help="Pictures for your own code.")
+@click.option("--arrays", type=_options.FILE, metavar="X.npy", help="What your code made of them.")
 @_options.common
-def command(as_json: bool) -> None:
-    """Say what works on this machine and what to install for the rest."""
+def command(package: Path | None, crops: Path | None, arrays: Path | None, as_json: bool) -> None:
+    """Say what works on this machine and what to install for the rest.
+
+    With --package and --crops, write the package's reference pictures to the new folder DIR:
+    preprocess them in name order with your own code and save the arrays with numpy.save. With
+    --arrays as well, say what differs from the package's input contract (channel order, scale,
+    mean and std, resize, size, axes ...) and what each difference costs; the exit code is 1 where
+    something differs. DIR may also hold pictures of your own.
+    """
+    if package is None and crops is None and arrays is None:
+        _report(as_json=as_json)
+        return
+    if package is None or crops is None:
+        missing = "--package P" if package is None else "--crops DIR"
+        raise click.UsageError(f"{missing} is missing")
+    from reidkit.cli import _diagnosis
+
+    if arrays is None:
+        _diagnosis.write_pictures(package, crops, as_json=as_json)
+    else:
+        _diagnosis.print_diagnosis(package, crops, arrays, as_json=as_json)
+
+
+def _report(*, as_json: bool) -> None:
+    """Print what works here."""
     from reidkit.cli import _output
 
     report: dict[str, object] = {
@@ -28,6 +55,7 @@ def command(as_json: bool) -> None:
         "cores": available_cores(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "checks": {"jpeg decoders agree": _check(_decoders_agree), "engines": _check(_engines)},
+        "targets": _targets(),
         "hints": _hints(),
     }
     if as_json:
@@ -37,7 +65,7 @@ def command(as_json: bool) -> None:
         if isinstance(value, dict):
             click.echo(f"{name}:")
             for key, item in value.items():
-                click.echo(f"  {key:<20} {item}")
+                click.echo(f"  {key:<20} {_say_target(item) if name == 'targets' else item}")
         elif isinstance(value, list):
             for item in value:
                 click.echo(f"hint: {item}")
@@ -73,6 +101,22 @@ def _engines() -> str:
 
     engines = available_devices().items()
     return "; ".join(f"{name} on {', '.join(devices)}" for name, devices in engines)
+
+
+def _targets() -> dict[str, dict[str, object]]:
+    """Give, for each target of `reidkit compile`, what works here and what the rest needs."""
+    from reidkit.compiling import supported_targets
+
+    return {
+        name: {"precisions": list(support.precisions), "hint": support.hint}
+        for name, support in supported_targets().items()
+    }
+
+
+def _say_target(target: dict[str, object]) -> str:
+    precisions, hint = target["precisions"], target["hint"]
+    works = ", ".join(precisions) if isinstance(precisions, list) else ""
+    return "; ".join(part for part in (works or "not here", str(hint)) if part)
 
 
 def _hints() -> list[str]:
