@@ -8,8 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,67 +22,13 @@ from PIL import Image
 from reidkit.errors import ArgumentError, MismatchError, UnreadableImage
 from reidkit.records import DroppedQueries, Embeddings, Matches, Samples, Scores
 from reidkit.reports import write_report
-from reidkit.reports._pages import format_count, format_percent
-from reidkit.reports._plots import BOTTOM, LEFT, RIGHT, TOP, plan_curve
+from reidkit.reports._axes import BOTTOM, LEFT, RIGHT, TOP
+from reidkit.reports._plots import plan_curve
 from reidkit.reports._ranked import choose_queries, find_first_hits, mark_right
 from reidkit.reports._thumbnails import make_thumbnail
+from reidkit.reports._wording import format_count, format_percent
 from reidkit.scoring import evaluate, find_scored, match
-
-GOLDEN = Path(__file__).parent / "golden" / "images"
-PICTURES = sorted(str(path) for path in GOLDEN.iterdir())
-HOSTILE = "<script>alert('x')</script>\"&.jpg"
-VOID = {"meta", "img", "line", "path", "polyline", "circle"}
-
-
-@dataclass(frozen=True)
-class Element:
-    tag: str
-    attributes: dict[str, str]
-    inside: list[str]
-    texts: list[str] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
-
-class Page(HTMLParser):
-    """All elements of a page in order; refuses tags that are not closed in order."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.elements: list[Element] = []
-        self.open: list[Element] = []
-        self.feed(source)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = {name: value or "" for name, value in attrs}
-        element = Element(tag, attributes, [outer.tag for outer in self.open])
-        self.elements.append(element)
-        if tag not in VOID:
-            self.open.append(element)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in VOID
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        for element in self.open:
-            element.texts.append(data)
-
-    def all(self, tag: str, kind: str = "") -> list[Element]:
-        """Give the elements of a tag, those of one class where `kind` is given."""
-        return [
-            element
-            for element in self.elements
-            if element.tag == tag
-            and (not kind or kind in element.attributes.get("class", "").split())
-        ]
+from tests.pages import HOSTILE, PICTURES, Page, words
 
 
 @dataclass(frozen=True)
@@ -146,12 +91,6 @@ def write(
 @pytest.fixture(scope="module")
 def hard() -> Problem:
     return make_problem(noise=1.2)
-
-
-def words(source: str) -> str:
-    """Give all that a page says outside its style sheet."""
-    page = Page(source)
-    return next(element.text for element in page.all("body"))
 
 
 def open_uri(uri: str) -> Image.Image:
@@ -312,9 +251,9 @@ def test_the_curve_of_fifty_ranks_has_known_geometry() -> None:
     points = read_points(curve.points)
     assert points[0].tolist() == [48, 172]
     assert points[49].tolist() == [616, 42.6]
-    assert [tick.label for tick in curve.ranks] == ["1", "5", "10", "20", "30", "40", "50"]
-    assert [tick.at for tick in curve.ranks][::6] == [48, 616]
-    assert [(tick.label, tick.at) for tick in curve.shares][::5] == [("0", 304), ("100", 40)]
+    assert [tick.label for tick in curve.frame.across] == ["1", "5", "10", "20", "30", "40", "50"]
+    assert [tick.at for tick in curve.frame.across][::6] == [48, 616]
+    assert [(tick.label, tick.at) for tick in curve.frame.upwards][::5] == [("0", 304), ("100", 40)]
     assert [mark.label for mark in curve.marks] == ["50.0", "54.0", "59.0"]
 
 
@@ -327,7 +266,7 @@ def test_every_curve_stays_inside_and_rises(shares: list[float]) -> None:
     assert (points <= (RIGHT, BOTTOM)).all()
     assert (np.diff(points[:, 0]) > 0).all()
     assert (np.diff(points[:, 1]) <= 0).all()
-    assert all(0 < mark.text_x < curve.width for mark in curve.marks)
+    assert all(0 < mark.text_x < curve.frame.width for mark in curve.marks)
     assert all(0 < mark.text_y < BOTTOM + 5 for mark in curve.marks)
 
 
@@ -336,7 +275,7 @@ def test_every_curve_stays_inside_and_rises(shares: list[float]) -> None:
 )
 def test_short_curves_have_ticks_of_their_own(length: int, labels: str) -> None:
     curve = plan_curve(np.full(length, 0.5, np.float32))
-    assert " ".join(tick.label for tick in curve.ranks) == labels
+    assert " ".join(tick.label for tick in curve.frame.across) == labels
     assert len(curve.marks) == sum(rank <= length for rank in (1, 5, 10))
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from reidkit import disk
 from reidkit.errors import ArgumentError, MismatchError, UnreadableImage
 from reidkit.records import DroppedQueries, Embeddings, Matches, Scores
-from reidkit.reports._pages import render
+from reidkit.reports._pages import check_path, render, write_page
 from reidkit.reports._plots import plan_curve
 from reidkit.reports._ranked import (
     SHOWN_MATCHES,
@@ -68,13 +67,11 @@ def write_report(
         ArgumentError: `matches` has no column, `scores.cmc` is empty, or `path` is a folder.
     """
     path = Path(path)
-    _check_path(path)
+    check_path(path)
     _check_matches(matches, query, gallery)
     _check_scores(scores, query)
     page = _render_evaluation(scores, query, gallery, matches, facts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A file name that is not valid UTF-8 holds lone surrogates, which no encoding takes.
-    disk.write_bytes(path, page.encode("utf-8", "replace"))
+    write_page(path, page)
 
 
 def _render_evaluation(
@@ -103,7 +100,7 @@ def _render_evaluation(
         note=facts.get(NOTE),
         scores=scores,
         figures=_list_figures(scores),
-        dropped=_word_dropped(scores.dropped),
+        dropped=word_dropped(scores.dropped),
         curve=plan_curve(scores.cmc),
         ranks=[(rank, scores.rank(rank)) for rank in LISTED_RANKS if rank <= len(scores.cmc)],
         hardest=lists[: len(choice.hardest)],
@@ -127,7 +124,8 @@ def _list_figures(scores: Scores) -> list[Figure]:
     ]
 
 
-def _word_dropped(dropped: DroppedQueries) -> list[tuple[int, str]]:
+def word_dropped(dropped: DroppedQueries) -> list[tuple[int, str]]:
+    """Give the counts that are not 0, each with its reason."""
     reasons = [
         (dropped.junk, "junk: the query itself has person id −1"),
         (dropped.person_absent, "the gallery holds no picture of the person"),
@@ -138,11 +136,6 @@ def _word_dropped(dropped: DroppedQueries) -> list[tuple[int, str]]:
 
 def _name_split(split: str, embeddings: Embeddings) -> list[tuple[str, UnreadableImage]]:
     return [(split, image) for image in embeddings.unreadable]
-
-
-def _check_path(path: Path) -> None:
-    if path.is_dir():
-        raise ArgumentError(f"{path} is a folder: give the report a file name, such as report.html")
 
 
 def _check_matches(matches: Matches, query: Embeddings, gallery: Embeddings) -> None:

@@ -1,4 +1,4 @@
-"""The geometry of a plot in SVG user units; the template draws it."""
+"""The geometry of the CMC curve in SVG user units; the template draws it."""
 
 from __future__ import annotations
 
@@ -8,48 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 48, 616, 40, 304
-"""The edges of the plotted area inside WIDTH x HEIGHT."""
+from reidkit.reports._axes import BOTTOM, LEFT, RIGHT, TOP, Frame, Mark, Scale, Tick
 
 LAST_RANK = 50
 MARKED_RANKS = (1, 5, 10)
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
-    """A gridline at `at` units from the left (or from the top) and what is written beside it."""
-
-    at: float
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A point of the curve with its value; the text starts or ends at `text_x`, `text_y`."""
-
-    x: float
-    y: float
-    label: str
-    text_x: float
-    text_y: float
-    anchor: str
-
-
-@dataclass(frozen=True, slots=True)
 class Curve:
     """A curve ready to draw: `points` is the value of an SVG `polyline`'s attribute."""
 
+    frame: Frame
     points: str
-    ranks: tuple[Tick, ...]
-    shares: tuple[Tick, ...]
     marks: tuple[Mark, ...]
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = LEFT
-    right: int = RIGHT
-    top: int = TOP
-    bottom: int = BOTTOM
 
 
 def plan_curve(cmc: NDArray[np.float32]) -> Curve:
@@ -60,13 +31,14 @@ def plan_curve(cmc: NDArray[np.float32]) -> Curve:
     """
     shares: list[float] = cmc[:LAST_RANK].astype(np.float64).tolist()
     length = len(shares)
-    points = [
-        (_place_rank(rank, length), _place_share(share)) for rank, share in enumerate(shares, 1)
-    ]
+    across, upwards = Scale(1, max(length, 2), LEFT, RIGHT), Scale(0, 1, BOTTOM, TOP)
+    points = [(across.place(rank), upwards.place(share)) for rank, share in enumerate(shares, 1)]
     return Curve(
+        frame=Frame(
+            across=tuple(Tick(across.place(rank), str(rank)) for rank in _choose_ranks(length)),
+            upwards=tuple(Tick(upwards.place(n / 100), str(n)) for n in range(0, 101, 20)),
+        ),
         points=" ".join(f"{x},{y}" for x, y in points),
-        ranks=tuple(Tick(_place_rank(rank, length), str(rank)) for rank in _choose_ticks(length)),
-        shares=tuple(Tick(_place_share(n / 100), str(n)) for n in range(0, 101, 20)),
         marks=tuple(
             _place_mark(*points[rank - 1], f"{100 * shares[rank - 1]:.1f}")
             for rank in MARKED_RANKS
@@ -75,18 +47,10 @@ def plan_curve(cmc: NDArray[np.float32]) -> Curve:
     )
 
 
-def _choose_ticks(length: int) -> Sequence[int]:
+def _choose_ranks(length: int) -> Sequence[int]:
     if length <= 10:
         return range(1, length + 1)
     return [1, 5, *range(10, length + 1, 10)]
-
-
-def _place_rank(rank: int, length: int) -> float:
-    return round(LEFT + (RIGHT - LEFT) * (rank - 1) / max(length - 1, 1), 1)
-
-
-def _place_share(share: float) -> float:
-    return round(BOTTOM - (BOTTOM - TOP) * share, 1)
 
 
 def _place_mark(x: float, y: float, label: str) -> Mark:

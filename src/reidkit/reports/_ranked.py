@@ -27,12 +27,16 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One place of a ranked list; `score` is worded for people."""
+    """One place of a ranked list; `score` is worded for people.
+
+    `change` says where another list has this picture, where two lists are compared.
+    """
 
     place: int
     person: Person
     right: bool
     score: str
+    change: str = ""
 
 
 @dataclass(frozen=True, slots=True)
