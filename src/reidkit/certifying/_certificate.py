@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.benchmarking import Speed
-from reidkit.records import Embeddings, Scores
+from reidkit.benchmarking import Setting, Speed
+from reidkit.errors import ArgumentError
+from reidkit.records import Embeddings, Progress, Scores
 
 FORMAT = 1
 """The number of the certificate format that this version writes."""
 
+BATCHES = (1, 4, 8, 16, 32, 64)
+"""The batch sizes that are checked and timed where the caller says nothing."""
+
 Verdict = Literal["pass", "fail"]
+
+Watch = Callable[[str], Progress | None]
+"""Called with the name of each stage; gives the callback that shows its progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,34 @@ class Limits:
     drop_map: float = 0.3
     drop_rank1: float = 0.3
     cosine: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How a certificate is made.
+
+    `batches` are the batch sizes that will be used; `seconds` the time that timing takes for
+    each of them. A package that takes one batch size only is checked and timed at that one.
+    `work` is a folder for the vectors: a killed run goes on from it, and another certificate of
+    the same source finds its vectors there.
+
+    Raises:
+        ArgumentError: a batch size is not a whole number above 0, or the time is not.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    batches: tuple[int, ...] = BATCHES
+    seconds: float = 2.0
+    setting: Setting = field(default_factory=Setting)
+    work: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.batches or any(batch < 1 for batch in self.batches):
+            raise ArgumentError(
+                f"batches is {self.batches}, expected one or more whole numbers above 0"
+            )
+        if not (self.seconds > 0 and math.isfinite(self.seconds)):
+            raise ArgumentError(f"seconds is {self.seconds}, expected a number above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +106,8 @@ class Agreement:
 class BatchCheck:
     """One batch size, run over real crops with a short last batch.
 
-    `cosine` is the smallest between a picture's vector at this batch size and at the first one
-    checked, `last_cosine` the smallest among the pictures of the short last batch.
+    `cosine` is the smallest between a picture's vector at this batch size and the one it has
+    alone, `last_cosine` the smallest among the `last` pictures of the short last batch.
     """
 
     batch: int
@@ -95,7 +132,7 @@ class LayerError:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Where a compiled network leaves its source.
+    """Where a compiled network leaves its source, or its own values at another batch size.
 
     `first` is the first layer in the order of the graph whose error is above `limit` (`None`
     where no layer that can be seen is); `layers` are all that were compared, in that order;
