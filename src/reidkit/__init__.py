@@ -9,7 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from reidkit.benchmarking import benchmark as benchmark
+    from reidkit.certifying import Certificate as Certificate
+    from reidkit.certifying import certify as certify
+    from reidkit.compiling import Target as Target
+    from reidkit.compiling import compile_package as compile_package
+    from reidkit.compiling import find_calibration as find_calibration
     from reidkit.datasets import load_dataset as load_dataset
+    from reidkit.deploying import deploy as deploy
+    from reidkit.diagnosing import diagnose as diagnose
     from reidkit.embedding import embed as embed
     from reidkit.errors import ReidkitError as ReidkitError
     from reidkit.exporting import export_package as export_package
@@ -25,10 +33,12 @@ if TYPE_CHECKING:
     from reidkit.records import Scores as Scores
     from reidkit.scoring import evaluate as evaluate
     from reidkit.store import read_embeddings as read_embeddings
+    from reidkit.verifying import verify_package as verify_package
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Certificate": "certifying",
     "Dataset": "records",
     "Embeddings": "records",
     "InputSpec": "package",
@@ -38,13 +48,21 @@ _HOMES = {
     "ReidkitError": "errors",
     "Samples": "records",
     "Scores": "records",
+    "Target": "compiling",
+    "benchmark": "benchmarking",
+    "certify": "certifying",
+    "compile_package": "compiling",
+    "deploy": "deploying",
+    "diagnose": "diagnosing",
     "embed": "embedding",
     "evaluate": "scoring",
     "export_package": "exporting",
+    "find_calibration": "compiling",
     "load_dataset": "datasets",
     "load_model": "models",
     "read_embeddings": "store",
     "read_package": "package",
+    "verify_package": "verifying",
 }
 
 __all__ = [  # noqa: PLE0604 - the names are those of _HOMES

@@ -19,7 +19,11 @@ import click
 
 import reidkit
 from reidkit.cli import (
+    benchmark,
+    certify,
+    compile,
     demo,
+    deploy,
     doctor,
     draw,
     embed,
@@ -29,12 +33,29 @@ from reidkit.cli import (
     inspect,
     package,
     score,
+    verify,
 )
 from reidkit.errors import ReidkitError
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
-_COMMANDS = (demo, draw, inspect, export, package, embed, evaluate, score, embeddings, doctor)
+_COMMANDS = (
+    demo,
+    deploy,
+    draw,
+    inspect,
+    export,
+    package,
+    compile,
+    verify,
+    benchmark,
+    certify,
+    embed,
+    evaluate,
+    score,
+    embeddings,
+    doctor,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -43,7 +64,7 @@ def reidkit_command() -> None:
     """Person re-identification: from a trained checkpoint to a deployed model, with proof.
 
     Exit codes: 0 done, 1 an error (in one line; --debug shows the traceback), 2 wrong usage,
-    130 interrupted (a folder in the making by embed or score -o can be gone on with).
+    130 interrupted (what embed, score -o and deploy had done is kept for the next run).
     """
 
 
@@ -102,7 +123,7 @@ def _noting_interruptions() -> Iterator[list[int]]:
 
 
 def _interrupted() -> int:
-    click.echo("reidkit: interrupted; embed and score -o go on when run again", err=True)
+    click.echo("reidkit: interrupted; embed, score -o and deploy go on when run again", err=True)
     return INTERRUPTED
 
 

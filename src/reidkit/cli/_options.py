@@ -47,6 +47,14 @@ def triple(text: str) -> tuple[float, float, float]:
     return numbers[0], numbers[1], numbers[2]
 
 
+def whole_numbers(text: str) -> list[int]:
+    """Parse `1,4,8` into whole numbers above 0."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise click.BadParameter(f"{text!r} is not a list of batch sizes, such as 1,4,8")
+    return [int(part) for part in parts]
+
+
 def ratio(text: str) -> float:
     """Parse `1/255` or a decimal number."""
     try:
@@ -57,7 +65,7 @@ def ratio(text: str) -> float:
 
 def common(command: Command) -> Command:
     """Add what every command takes; `--debug` is read by `main`."""
-    return _add(
+    return add(
         command,
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
         click.option(
@@ -68,7 +76,7 @@ def common(command: Command) -> Command:
 
 def data(command: Command) -> Command:
     """Add the data set and its layout."""
-    return _add(
+    return add(
         command,
         click.option("--data", "root", type=absolute, metavar="ROOT", help="Data set."),
         click.option(
@@ -79,7 +87,7 @@ def data(command: Command) -> Command:
 
 def metric(command: Command) -> Command:
     """Add how vectors are compared and how far the CMC curve goes."""
-    return _add(
+    return add(
         command,
         click.option(
             "--metric",
@@ -98,6 +106,49 @@ def metric(command: Command) -> Command:
     )
 
 
+batches = click.option(
+    "--batch",
+    "batches",
+    type=whole_numbers,
+    metavar="LIST",
+    default="1,4,8,16,32,64",
+    show_default=True,
+    help="Batch sizes.",
+)
+
+
+def exporting(command: Command) -> Command:
+    """Add what a checkpoint does not say of its network."""
+    return add(
+        command,
+        click.option(
+            "--architecture", metavar="NAME", help="Such as resnet50; recognised if not given."
+        ),
+        click.option(
+            "--neck-feature",
+            type=click.Choice(["after", "before"]),
+            default="after",
+            show_default=True,
+            help="Take the vector after or before the BNNeck; no effect without one.",
+        ),
+        click.option(
+            "--size",
+            type=size,
+            metavar="HxW",
+            default="256x128",
+            show_default=True,
+            help="Input height and width.",
+        ),
+        click.option(
+            "--last-stride",
+            type=click.Choice(["1", "2"]),
+            default="1",
+            show_default=True,
+            help="Stride of the last stage; no checkpoint records it.",
+        ),
+    )
+
+
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an older folder of this kind.")
 
 
@@ -105,7 +156,7 @@ overwrite = click.option("--overwrite", is_flag=True, help="Replace an older fol
 class Running:
     """How a model is run over pictures."""
 
-    device: str = "cpu"
+    device: str | None = None
     batch: int | None = None
     workers: int | None = None
     threads: int | None = None
@@ -128,13 +179,13 @@ def running(command: Callable[..., None]) -> Callable[..., None]:
         names = [field.name for field in fields(Running)]
         command(running=Running(**{name: options.pop(name) for name in names}), **options)
 
-    return _add(
+    return add(
         with_running,
         click.option("--batch", type=click.IntRange(1, 4096), help="Pictures a run of the engine."),
         click.option("--workers", type=click.IntRange(1, 1024), help="Threads for decoding."),
         click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine."),
         click.option(
-            "--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or tensorrt."
+            "--device", help="cpu, cuda, cuda:N, ...; the one it was compiled for by default."
         ),
         click.option("--flip", is_flag=True, help="Average with the mirrored picture's vector."),
         click.option(
@@ -143,7 +194,7 @@ def running(command: Callable[..., None]) -> Callable[..., None]:
     )
 
 
-def _add(command: Command, *options: Callable[[Command], Command]) -> Command:
+def add(command: Command, *options: Callable[[Command], Command]) -> Command:
     """Apply option decorators so that the help lists them in the order written."""
     for option in reversed(options):
         command = option(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import click
@@ -36,6 +36,13 @@ def print_package(package: Package, *, as_json: bool) -> None:
 @contextmanager
 def progress_bar(label: str) -> Iterator[Progress]:
     """Show a bar on stderr while the block runs; the callback takes (done, total)."""
+    with progress_bars() as start:
+        yield start(label)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str], Progress]]:
+    """Show bars on stderr while the block runs, one below the other; call it to start one."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -55,14 +62,19 @@ def progress_bar(label: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"{label:<16}", total=None, rate="")
 
-        def show(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            rate = f"{speed:,.0f}/s" if speed else ""
-            bar.update(task, completed=done, total=total, rate=rate)
+        def start(label: str) -> Progress:
+            task = bar.add_task(f"{label:<16}", total=None, rate="")
+            position = len(bar.tasks) - 1
 
-        yield show
+            def show(done: int, total: int) -> None:
+                speed = bar.tasks[position].speed
+                rate = f"{speed:,.0f}/s" if speed else ""
+                bar.update(task, completed=done, total=total, rate=rate)
+
+            return show
+
+        yield start
 
 
 def print_scores(scores: Scores, title: str, unreadable: Sequence[UnreadableImage]) -> None:

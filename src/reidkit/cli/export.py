@@ -13,29 +13,7 @@ from reidkit.cli import _options
 @click.command("export", short_help="Checkpoint to model package.")
 @click.argument("checkpoint", type=_options.FILE)
 @click.argument("out", type=_options.FOLDER)
-@click.option("--architecture", metavar="NAME", help="Such as resnet50; recognised if not given.")
-@click.option(
-    "--neck-feature",
-    type=click.Choice(["after", "before"]),
-    default="after",
-    show_default=True,
-    help="Take the vector after or before the BNNeck; no effect without one.",
-)
-@click.option(
-    "--size",
-    type=_options.size,
-    metavar="HxW",
-    default="256x128",
-    show_default=True,
-    help="Input height and width.",
-)
-@click.option(
-    "--last-stride",
-    type=click.Choice(["1", "2"]),
-    default="1",
-    show_default=True,
-    help="Stride of the last stage; no checkpoint records it.",
-)
+@_options.exporting
 @_options.overwrite
 @_options.common
 def command(
