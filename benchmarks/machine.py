@@ -8,7 +8,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-LIBRARIES = ("numpy", "onnxruntime", "pillow", "simplejpeg")
+LIBRARIES = ("numpy", "onnxruntime", "pillow", "simplejpeg", "openvino", "nncf", "torch")
 
 
 def describe_machine() -> dict[str, object]:
@@ -20,8 +20,15 @@ def describe_machine() -> dict[str, object]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "reidkit": metadata.version("reidkit"),
-        **{name: metadata.version(name) for name in LIBRARIES},
+        **{name: version for name in LIBRARIES if (version := _version(name))},
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:
@@ -30,5 +37,9 @@ def _processor() -> str:
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     fields = {key.strip(): value.strip() for key, value in fields.items()}
     flags = fields.get("flags", "").split()
-    known = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if flag in flags]
+    known = [
+        flag
+        for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
+        if flag in flags
+    ]
     return f"{fields.get('model name', platform.processor())} ({', '.join(known)})"

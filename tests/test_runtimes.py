@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import pytest
 
 from reidkit.errors import ArgumentError, DeviceError, EngineError
 from reidkit.package import EngineSpec
-from reidkit.runtimes import _onnxruntime, available_devices, load_runtime
+from reidkit.runtimes import _onnxruntime, available_devices, load_runtime, trace_values
 from reidkit.runtimes.fake import FakeRuntime
 from tests.contract.test_runtimes import write_onnx
 
 
 def test_an_unknown_runtime_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="'abacus': this reidkit has onnxruntime, fake"):
+    with pytest.raises(ArgumentError, match="'abacus': this reidkit has onnxruntime, openvino,"):
         load_runtime(tmp_path / "x", EngineSpec("x", "0" * 64, "abacus"))
 
 
@@ -35,7 +36,13 @@ def test_a_device_that_the_build_lacks_is_an_error(
     path, engine = write_onnx(tmp_path, None)
     with pytest.raises(DeviceError, match=r"built for cpu; pip install onnxruntime-gpu"):
         load_runtime(path, engine, device="cuda:0")
-    assert available_devices() == {"onnxruntime": ["cpu"]}
+    assert available_devices()["onnxruntime"] == ["cpu"]
+
+
+def test_engines_that_are_not_installed_have_no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("openvino", "torch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert list(available_devices()) == ["onnxruntime"]
 
 
 class FallenBack:
@@ -84,6 +91,37 @@ def test_a_picture_of_another_size_is_an_engine_error(tmp_path: Path) -> None:
     path, engine = write_onnx(tmp_path, None)
     with pytest.raises(EngineError, match="onnxruntime failed on input"):
         load_runtime(path, engine).run(np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_inner_values_are_shown(tmp_path: Path) -> None:
+    path, engine = write_onnx(tmp_path, None)
+    inputs = np.random.default_rng(0).standard_normal((5, 3, 32, 16)).astype(np.float32)
+    found = trace_values(path, engine, inputs, ["b", "embedding", "a", "conv", "image", "nowhere"])
+    assert set(found) == {"a", "b", "embedding"}, "neither weights nor the input are made inside"
+    np.testing.assert_array_equal(found["b"], np.maximum(found["a"], 0))
+    expected = load_runtime(path, engine).run(inputs)
+    np.testing.assert_allclose(found["embedding"], expected, rtol=1e-5)
+    assert trace_values(path, engine, inputs, ["nowhere"]) == {}
+
+
+def test_inner_values_of_other_types_are_left_out(tmp_path: Path) -> None:
+    import onnx
+
+    path, engine = write_onnx(tmp_path, None)
+    model = onnx.load(path)
+    model.graph.node.append(onnx.helper.make_node("Shape", ["a"], ["whole_numbers"]))
+    onnx.save(model, path)
+    inputs = np.zeros((2, 3, 32, 16), np.float32)
+    assert set(trace_values(path, engine, inputs, ["a", "whole_numbers"])) == {"a"}
+
+
+def test_a_file_that_does_not_run_shows_nothing(tmp_path: Path) -> None:
+    path, engine = write_onnx(tmp_path, 4)
+    with pytest.raises(EngineError, match="does not show the inside"):
+        trace_values(path, engine, np.zeros((3, 3, 32, 16), np.float32), ["a"])
+    path.write_bytes(b"nonsense")
+    with pytest.raises(EngineError, match="does not show the inside"):
+        trace_values(path, engine, np.zeros((4, 3, 32, 16), np.float32), ["a"])
 
 
 def test_the_fake_gives_like_vectors_to_like_pictures() -> None:

@@ -69,19 +69,19 @@ def trace_values(
     """
     import onnx
 
-    model = onnx.load_model(file)
-    made = {name for node in model.graph.node for name in node.output}
-    asked = [name for name in names if name in made]
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in asked)
     settings = ort.SessionOptions()
     settings.log_severity_level = _ERRORS_ONLY
     try:
+        model = onnx.load_model(file)
+        made = {name for node in model.graph.node for name in node.output}
+        asked = [name for name in names if name in made]
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in asked)
         session = ort.InferenceSession(
             model.SerializeToString(), settings, providers=[_PROVIDERS["cpu"]]
         )
         values = session.run(asked, {session.get_inputs()[0].name: inputs}) if asked else []
-    except Exception as error:  # onnxruntime raises several unrelated types
+    except Exception as error:  # onnx and onnxruntime raise several unrelated types
         raise EngineError(f"onnxruntime does not show the inside of {file}: {error}") from error
     pairs = zip(asked, values, strict=True)
     return {name: value for name, value in pairs if value.dtype == np.float32}
