@@ -7,7 +7,8 @@ end. An untrained network is the harder test of int8: its vectors of two people 
 than a trained network's, so rounding weighs more. Its nearest neighbours are close to arbitrary, so
 Rank-1 may move by a whole point here; mAP must stay within the usual 0.3.
 
-Run it by itself (it takes a quarter of an hour): the record is benchmarks/records/deployments.json.
+Run it by itself (it takes a quarter of an hour; engines.py has all batch sizes): the record is
+benchmarks/records/deployments.json.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from reidkit.errors import ReidkitError
 
 RECORD = Path(__file__).parent / "records" / "deployments.json"
 LIMITS = Limits(drop_rank1=1.0)
+BATCHES = (1, 8, 32)
 WAYS = (
     ("onnxruntime", "fp32"),
     ("onnxruntime", "int8"),
@@ -43,7 +45,7 @@ def main() -> None:
     """Deploy in every way and write the record."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     arguments.add_argument("--people", type=int, default=130)
-    arguments.add_argument("--seconds", type=float, default=2.0)
+    arguments.add_argument("--seconds", type=float, default=1.0)
     arguments.add_argument("--keep", type=Path, help="work here, and keep it")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -63,7 +65,7 @@ def main() -> None:
                     dataset,
                     folder / "out",
                     target=Target(target, precision),
-                    check=Check(LIMITS, seconds=options.seconds),
+                    check=Check(LIMITS, BATCHES, seconds=options.seconds),
                 )
             except ReidkitError as error:
                 results[f"{target}-{precision}"] = {"error": str(error)}

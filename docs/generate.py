@@ -1,4 +1,4 @@
-"""Write the generated documents: docs/cli.md, and the benchmark table in README.md.
+"""Write the generated documents: docs/cli.md, and the benchmark tables in README.md.
 
 `make docs` runs it; a test compares what it would write with what is there.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,8 @@ from reidkit.cli import reidkit_command
 ROOT = Path(__file__).parent.parent
 CLI = ROOT / "docs" / "cli.md"
 README = ROOT / "README.md"
-RECORD = ROOT / "benchmarks" / "records" / "pipeline.json"
+RECORDS = ROOT / "benchmarks" / "records"
 
-_BEGIN, _END = "<!-- pipeline record: begin -->", "<!-- pipeline record: end -->"
 _WAYS = {
     "engine": "engine alone, batches ready in memory",
     "embed": "**`embed` from JPEG files**",
@@ -46,11 +46,14 @@ def write_reference() -> str:
 
 
 def fill_readme(text: str) -> str:
-    """Put the table of the committed record between its marks."""
-    before, rest = text.split(_BEGIN)
-    _, after = rest.split(_END)
-    table = _table(json.loads(RECORD.read_text()))
-    return f"{before}{_BEGIN}\n{table}\n{_END}{after}"
+    """Put the table of each committed record between its marks."""
+    for name, tabulate in TABLES.items():
+        begin, end = f"<!-- {name} record: begin -->", f"<!-- {name} record: end -->"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        record = json.loads((RECORDS / f"{name}.json").read_text())
+        text = f"{before}{begin}\n{tabulate(record)}\n{end}{after}"
+    return text
 
 
 def _commands(name: str, command: click.Command) -> list[tuple[str, click.Command]]:
@@ -61,8 +64,7 @@ def _commands(name: str, command: click.Command) -> list[tuple[str, click.Comman
     return found
 
 
-def _table(record: dict[str, Any]) -> str:
-    machine = record["machine"]
+def _tabulate_pipeline(record: dict[str, Any]) -> str:
     lines = []
     for network, result in record["results"].items():
         lines += [
@@ -79,12 +81,82 @@ def _table(record: dict[str, Any]) -> str:
             )
         lines.append("")
     first = next(iter(record["results"].values()))
+    machine = record["machine"]
     lines.append(
-        f"{machine['processor']}, {machine['cores']} cores, onnxruntime {machine['onnxruntime']}, "
+        f"{_place(machine)}, onnxruntime {machine['onnxruntime']}, "
         f"batch {record['batch']}, medians of {first['rounds']} alternating runs, "
         f"{machine['date']}."
     )
     return "\n".join(lines)
+
+
+def _tabulate_engines(record: dict[str, Any]) -> str:
+    results = record["pictures_per_second"]
+    batches = list(results["eager"])
+    lines = [
+        "| ResNet-50 256x128, pictures/s at batch | " + " | ".join(batches) + " |",
+        "|---|" + "---:|" * len(batches),
+    ]
+    for way, rates in results.items():
+        if way != "peak":
+            name = "torch, eager" if way == "eager" else way.replace("-", " ")
+            lines.append(f"| {name} | " + " | ".join(f"{rates[b]:.1f}" for b in batches) + " |")
+    machine = record["machine"]
+    lines += [
+        "",
+        f"A float32 matrix product at this machine's best would be {results['peak']['any']:.1f} "
+        f"pictures/s. {_place(machine)}, onnxruntime {machine['onnxruntime']}, "
+        f"openvino {machine['openvino']}, torch {machine['torch']}, {_word_rounds(record)}, "
+        f"each engine in a process of its own, {machine['date']}.",
+    ]
+    return "\n".join(lines)
+
+
+def _tabulate_deployments(record: dict[str, Any]) -> str:
+    lines = [
+        "| ResNet-50 256x128 | verdict | mAP source, compiled | Rank-1 source, compiled "
+        "| smallest cosine | speed | of it from JPEG files | size |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for way, result in record["results"].items():
+        before, after = (result[role]["scores"] for role in ("source", "compiled"))
+        compiled = result["compiled"]
+        best = str(compiled["best_batch"])
+        share = compiled["end_to_end_rate"][best] / compiled["engine_rate"][best]
+        lines.append(
+            f"| {way.replace('-', ' ')} | {result['verdict']} "
+            f"| {100 * before['mAP']:.2f}, {100 * after['mAP']:.2f} % "
+            f"| {100 * before['rank1']:.2f}, {100 * after['rank1']:.2f} % "
+            f"| {result['agreement']['minimum_cosine']:.5f} "
+            f"| {result['speed_over_source']:.2f} x "
+            f"| {share:.2f} "
+            f"| {compiled['size_bytes'] / 1e6:.0f} MB |"
+        )
+    queries = next(iter(record["results"].values()))["source"]["scores"]["queries"]
+    machine = record["machine"]
+    lines += [
+        "",
+        f"An untrained network on drawn people, {queries} queries; speed is that of the source "
+        f"package in onnxruntime, in the same run. {_place(machine)}, {machine['date']}.",
+    ]
+    return "\n".join(lines)
+
+
+def _word_rounds(record: dict[str, Any]) -> str:
+    rounds = record["rounds"]
+    return "one round" if rounds == 1 else f"medians of {rounds} rounds"
+
+
+def _place(machine: dict[str, Any]) -> str:
+    return f"{machine['processor']}, {machine['cores']} cores"
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "pipeline": _tabulate_pipeline,
+    "engines": _tabulate_engines,
+    "deployments": _tabulate_deployments,
+}
+"""The records whose tables stand in README, and what words them."""
 
 
 if __name__ == "__main__":

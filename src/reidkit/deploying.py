@@ -166,7 +166,7 @@ def _is_compiled_from(found: Package, package: Package, target: Target) -> bool:
         and found.spec.provenance.get("reidkit") == reidkit.__version__
         and (engine.target, engine.precision) == (target.name, target.precision)
         and engine.batch == (target.batch or package.spec.engine.batch)
-        and engine.device == target.device
+        and engine.device in (target.device, target.name)  # tensorrt has a device of its own
     )
 
 
