@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -130,7 +131,7 @@ def measure(way: str, folder: Path) -> Rates:
 
 
 def measure_runs(make: Callable[[int], Callable[[], object]]) -> Rates:
-    """Time runs at every batch size: the faster of two, after one that is not counted."""
+    """Time runs at every batch size: the median of several, after one that is not counted."""
     rates = {}
     for batch in BATCHES:
         job = make(batch)
@@ -145,22 +146,52 @@ def measure_runs(make: Callable[[int], Callable[[], object]]) -> Rates:
 
 
 def make_eager() -> Callable[[int], Callable[[], object]]:
-    """Build the network in torch with its batch norms as they were trained."""
+    """Build the network in torch as its training code does: convolution, batch norm, ReLU."""
     import torch
+    from torch import nn
 
-    from reidkit.compiling._torch_graph import draw_module
+    class Bottleneck(nn.Module):  # type: ignore[misc]
+        """Three convolutions and a shortcut."""
 
-    network = networks.Network("resnet50")
-    tensors = networks.initial_tensors(network)
-    graph = networks.build_model(network, tensors, height=256, width=128, fold=False)
-    module = draw_module(graph, torch.float32).eval()
+        def __init__(self, inputs: int, width: int, stride: int) -> None:
+            super().__init__()
+            outputs = 4 * width
+            self.layers = nn.Sequential(
+                nn.Conv2d(inputs, width, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(width, width, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(width, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+            )
+            self.shortcut = nn.Sequential()
+            if stride != 1 or inputs != outputs:
+                self.shortcut = nn.Sequential(
+                    nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                )
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, value: Any) -> Any:
+            return self.relu(self.layers(value) + self.shortcut(value))
+
+    parts: list[Any] = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)]
+    parts.append(nn.MaxPool2d(3, 2, 1))
+    inputs = 64
+    for width, depth, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 1)):
+        for place in range(depth):
+            parts.append(Bottleneck(inputs, width, stride if place == 0 else 1))
+            inputs = 4 * width
+    parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(inputs)]
+    module = nn.Sequential(*parts).eval()
 
     def make(batch: int) -> Callable[[], object]:
-        inputs = torch.randn(batch, 3, 256, 128)
+        pixels = torch.randn(batch, 3, 256, 128)
 
         def job() -> object:
             with torch.no_grad():
-                return module(inputs)
+                return module(pixels)
 
         return job
 

@@ -30,6 +30,7 @@ from reidkit.datasets.drawn import draw_crops
 from reidkit.package import Package, read_package
 from tests import certified
 from tests.certified import damage
+from tests.pictures import skip_without
 
 PICTURES = [*draw_crops(4, height=50, width=24, seed=3)]
 
@@ -127,7 +128,7 @@ def test_a_file_without_a_readable_inside_says_so(tmp_path: Path) -> None:
 def test_an_openvino_file_is_walked_by_the_names_of_its_source(
     source: Package, tmp_path: Path, batch: int | None
 ) -> None:
-    pytest.importorskip("openvino")
+    skip_without("openvino")
     broken = damage(copy(source, tmp_path / "broken"), certified.scale("w2", 2))
     broken = certified.describe(broken.folder, "model.onnx")
     compiled = compile_package(broken, tmp_path / "c", target=Target("openvino", batch=batch))

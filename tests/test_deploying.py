@@ -34,6 +34,7 @@ from reidkit.records import Dataset
 from reidkit.verifying import verify_package
 from tests import certified
 from tests.certified import fake_benchmark
+from tests.pictures import skip_without
 
 SMALL = InputSpec(height=64, width=32)
 
@@ -139,9 +140,9 @@ def test_onnxruntime_from_a_checkpoint(
 def test_openvino_from_a_checkpoint(
     package: Package, people: Dataset, out: Path, precision: str
 ) -> None:
-    pytest.importorskip("openvino")
+    skip_without("openvino")
     if precision == "int8":
-        pytest.importorskip("nncf")
+        skip_without("nncf")
     check_deployed(package, people, out, Target("openvino", precision))
 
 

@@ -68,8 +68,8 @@ def test_a_silent_fall_back_to_the_cpu_is_an_error(
 
 def test_the_gpu_number_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    assert _onnxruntime._provider("cuda") == ("cuda", {})
-    assert _onnxruntime._provider("cuda:1") == ("cuda", {"device_id": "1"})
+    assert _onnxruntime._provider("cuda") == ("cuda", {"use_tf32": "0"})
+    assert _onnxruntime._provider("cuda:1") == ("cuda", {"use_tf32": "0", "device_id": "1"})
 
 
 def test_an_output_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -5,8 +5,14 @@ The public names are resolved on first use, so `import reidkit` loads nothing he
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# onnxruntime reports usage to its maker unless told not to before it is imported; nothing that
+# reidkit does may tell anybody about its user. Which of the two it reads depends on its version.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("ORT_TELEMETRY_DISABLED", "1")
 
 if TYPE_CHECKING:
     from reidkit.benchmarking import benchmark as benchmark

@@ -145,6 +145,7 @@ class EngineSpec:
                     f"the engine's file is {name!r}, which lies outside the package"
                 )
         _check_choice("takes", self.takes, ("tensor", "pixels"))
+        _check_choice("precision", self.precision, ("fp32", "bf16", "fp16", "int8"))
         if self.batch is not None:
             _check_whole("the batch size", self.batch, 2**16)
 

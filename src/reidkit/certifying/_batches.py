@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,10 +34,12 @@ def check_batches(
     most = max(_count_pictures(size) for size in sizes)
     checks: list[BatchCheck] = []
     with load_model(compiled, device=setting.device, threads=setting.threads) as model:
-        inputs = preprocess.load_batch(paths[:most], model.contract, takes=model.runtime.takes)
+        # A small data set's pictures come again, so that every batch size really runs.
+        pictures = list(itertools.islice(itertools.cycle(paths), most))
+        inputs = preprocess.load_batch(pictures, model.contract, takes=model.runtime.takes)
         right = _run_in(model, inputs, apart)
         for size in sizes:
-            count = min(len(inputs), _count_pictures(size))
+            count = _count_pictures(size)
             cosines = measure_cosines(_run_in(model, inputs[:count], size), right[:count])
             last = count % size or size
             low = (float(cosines.min()), float(cosines[-last:].min()))

@@ -13,7 +13,17 @@ import reidkit
 from reidkit.cli import _options
 from reidkit.machine import available_cores
 
-_LIBRARIES = ("numpy", "pillow", "simplejpeg", "onnx", "onnxruntime", "safetensors", "torch")
+_LIBRARIES = (
+    "numpy",
+    "pillow",
+    "simplejpeg",
+    "onnx",
+    "onnxruntime",
+    "safetensors",
+    "torch",
+    "openvino",
+    "nncf",
+)
 
 
 @click.command("doctor", short_help="Say what works here, or whose preprocessing differs.")
@@ -84,7 +94,7 @@ def _check(check: Callable[[], str]) -> str:
     """Run a check; a library that does not import is a finding, not a crash."""
     try:
         return check()
-    except ImportError as error:
+    except (ImportError, OSError, RuntimeError) as error:
         return f"NO: {error}"
 
 

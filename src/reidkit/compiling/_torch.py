@@ -65,6 +65,11 @@ def build(job: Job, folder: Path) -> EngineSpec:
     target = job.target
     torch = _import_torch()
     _check_target(torch, target)
+    if job.package.spec.engine.runtime != "onnxruntime":
+        raise CompileError(
+            f"{job.model_file} is not an ONNX file: torch compiles packages that were made from a "
+            "checkpoint or an .onnx file"
+        )
     model = onnx.load(job.model_file)
     try:
         with _undisturbed(torch):

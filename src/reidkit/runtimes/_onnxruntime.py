@@ -133,7 +133,9 @@ def _provider(device: str) -> tuple[str, dict[str, str]]:
             f"{', '.join(available_devices())}; "
             "pip install onnxruntime-gpu in place of onnxruntime for an NVIDIA GPU"
         )
-    return kind, {"device_id": number} if number else {}
+    # fp32 is meant: the provider would round products to TF32 by default.
+    exact = {"use_tf32": "0"} if kind == "cuda" else {}
+    return kind, exact | ({"device_id": number} if number else {})
 
 
 def _open_session(
