@@ -107,7 +107,7 @@ def _tabulate_engines(record: dict[str, Any]) -> str:
         f"A float32 matrix product at this machine's best would be {results['peak']['any']:.1f} "
         f"pictures/s. {_place(machine)}, onnxruntime {machine['onnxruntime']}, "
         f"openvino {machine['openvino']}, torch {machine['torch']}, {_word_rounds(record)}, "
-        f"each engine in a process of its own, {machine['date']}.",
+        f"each engine in a process of its own, {machine['date']}. {record.get('note', '')}".strip(),
     ]
     return "\n".join(lines)
 
