@@ -414,7 +414,8 @@ def compiled(source: Package, tmp_path_factory: pytest.TempPathFactory) -> tuple
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(temporary))
         engine = _torch.build(Job(source, Target("torch")), folder)
-    assert names(temporary) == []
+    # Inductor may make its own cache folder there, in an order of imports that is not ours.
+    assert [name for name in names(temporary) if not name.startswith("torchinductor_")] == []
     assert names(folder) == ["model.pt2"]
     assert before == (torch.get_num_threads(), torch.get_float32_matmul_precision())
     return folder, engine
