@@ -1,8 +1,8 @@
 """From a checkpoint to a signed-off folder: export, compile, certify, report.
 
-    OUT/package/                 the source package
-    OUT/<target>-<precision>/    compiled/ (the package to ship), certificate.json, report.html
-    OUT/work/                    the vectors the certificates rest on; safe to delete
+    package/                 the source package
+    <target>-<precision>/    compiled/ (the package to ship), certificate.json, report.html
+    work/                    the vectors the certificates rest on; safe to delete
 
 Each step writes whole or not at all and finds what an earlier, killed run had finished, so that
 the same call goes on where that stopped.
