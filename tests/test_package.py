@@ -190,6 +190,20 @@ def test_a_contract_refuses_nonsense(change: dict[str, Any], message: str) -> No
         dataclasses.replace(InputSpec(), **change)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"precision": "fp8"}, "precision is 'fp8', expected one of fp32, bf16, fp16, int8"),
+        ({"takes": "jpeg"}, "takes is 'jpeg', expected one of tensor, pixels"),
+        ({"batch": 0}, "the batch size is 0, expected a whole number"),
+        ({"file": "../x.onnx"}, "lies outside the package"),
+    ],
+)
+def test_an_engine_refuses_nonsense(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        dataclasses.replace(EngineSpec("x.onnx", "0" * 64), **change)
+
+
 def test_a_contract_describes_itself() -> None:
     text = InputSpec(flip=True, colour="bgr").describe()
     for part in ("256x128 bilinear", "BGR", "after the BNNeck", "flip", "unit length"):

@@ -106,11 +106,6 @@ def test_a_reduced_precision_runs_or_is_refused_by_name(
             load_runtime(written[0], engine)
 
 
-def test_an_unknown_precision_is_refused(written: tuple[Path, EngineSpec]) -> None:
-    with pytest.raises(EngineError, match="runs no fp8"):
-        load_runtime(written[0], dataclasses.replace(written[1], precision="fp8"))
-
-
 @pytest.mark.parametrize("device", ["cuda", "cpu:0", "gpu:", "gpu:x", "CPU", ""])
 def test_a_device_of_no_name_is_refused(written: tuple[Path, EngineSpec], device: str) -> None:
     with pytest.raises(ArgumentError, match="expected one of cpu, gpu, gpu:N, npu"):
