@@ -17,7 +17,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 HOMES = {
     "onnxruntime": [
-        "runtimes/_onnxruntime.py",
+        "runtimes/_onnxruntime",
         "compiling/_onnxruntime.py",
         "compiling/_bias.py",
         "compiling/_tensorrt.py",
@@ -26,7 +26,8 @@ HOMES = {
     "torch": ["exporting/_module.py", "compiling/_torch", "runtimes/_torch.py"],
     "openvino": ["exporting/_openvino.py", "compiling/_openvino.py", "runtimes/_openvino"],
     "nncf": ["compiling/_openvino.py"],
-    "acl": [],
+    "acl": ["runtimes/_ascend.py"],
+    "yacs": ["configs.py"],
     "fastapi": [],
     "PIL": ["preprocess.py", "datasets/drawn/", "reports/"],
     "simplejpeg": ["preprocess.py"],

@@ -34,12 +34,8 @@ class OnnxRuntime:
     def __init__(
         self, file: Path, engine: EngineSpec, *, device: str = "cpu", threads: int | None = None
     ) -> None:
-        kind, options = _provider(device)
-        if kind == "tensorrt":
-            options |= tensorrt_options(file, engine)
-        session = _open_session(file, kind, options, threads)
+        session, self.device = open_session(file, engine, device=device, threads=threads)
         self.batch = engine.batch
-        self.device = _running_device(session, kind)
         self._session: ort.InferenceSession | None = session
         self._input = session.get_inputs()[0].name
 
@@ -57,6 +53,26 @@ class OnnxRuntime:
     def close(self) -> None:
         """Drop the session."""
         self._session = None
+
+
+def open_session(
+    file: Path,
+    engine: EngineSpec | None = None,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> tuple[ort.InferenceSession, str]:
+    """Open a model file, and read back what really runs it; `engine` is a package's word on it.
+
+    Raises:
+        DeviceError: the device that was asked for is not the one that would run.
+        EngineError: onnxruntime does not load the file.
+    """
+    kind, options = _provider(device)
+    if kind == "tensorrt":
+        options |= tensorrt_options(file, engine or EngineSpec(file.name, ""))
+    session = _load(file, kind, options, threads)
+    return session, _running_device(session, kind)
 
 
 def trace_values(
@@ -138,7 +154,7 @@ def _provider(device: str) -> tuple[str, dict[str, str]]:
     return kind, exact | ({"device_id": number} if number else {})
 
 
-def _open_session(
+def _load(
     file: Path, kind: str, options: dict[str, str], threads: int | None
 ) -> ort.InferenceSession:
     settings = ort.SessionOptions()
