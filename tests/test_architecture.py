@@ -28,6 +28,7 @@ HOMES = {
     "nncf": ["compiling/_openvino.py"],
     "acl": ["runtimes/_ascend.py"],
     "yacs": ["configs.py"],
+    "yaml": ["configs.py"],
     "fastapi": [],
     "PIL": ["preprocess.py", "datasets/drawn/", "reports/"],
     "simplejpeg": ["preprocess.py"],

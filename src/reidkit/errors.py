@@ -19,6 +19,7 @@
     ├── CalibrationError            pictures that may not, or cannot, calibrate a compilation
     ├── EngineError                 an inference engine that failed or gave unusable output
     │   └── DeviceError                 the device asked for is not the one that would run
+    ├── AscendError                 what a step of the Ascend guide refuses
     └── MissingExtraError           an optional dependency that is not installed
 
 A message says what happened, to which value, and what to do about it.
@@ -131,6 +132,17 @@ class EngineError(ReidkitError):
 
 class DeviceError(EngineError):
     """The device that was asked for is not the one that would run."""
+
+
+class AscendError(ReidkitError):
+    """What a step of the Ascend guide refuses: files, options or names that do not belong together.
+
+    `code` is the compiler's own number for it, such as `E10001`, where it has one.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message if code is None else f"{code}: {message}")
+        self.code = code
 
 
 class MissingExtraError(ReidkitError):

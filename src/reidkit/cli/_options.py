@@ -149,6 +149,19 @@ def exporting(command: Command) -> Command:
     )
 
 
+def configuration(*, required: bool) -> Callable[[Command], Command]:
+    """Give the option for a configuration file of the strong baseline."""
+    return click.option(
+        "--config_file",
+        "--config-file",
+        "config_file",
+        type=FILE,
+        metavar="YAML",
+        required=required,
+        help="The strong baseline's configuration of the network.",
+    )
+
+
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an older folder of this kind.")
 
 

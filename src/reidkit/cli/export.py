@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from reidkit.cli import _options
 
+if TYPE_CHECKING:
+    from reidkit.configs import Config
+
 
 @click.command("export", short_help="Checkpoint to model package.")
 @click.argument("checkpoint", type=_options.FILE)
 @click.argument("out", type=_options.FOLDER)
+@click.argument("pairs", nargs=-1, metavar="[KEY VALUE]...")
+@_options.configuration(required=False)
 @_options.exporting
 @_options.overwrite
 @_options.common
+@click.pass_context
 def command(
+    context: click.Context,
     checkpoint: Path,
     out: Path,
+    pairs: tuple[str, ...],
+    config_file: Path | None,
     architecture: str | None,
     neck_feature: Literal["after", "before"],
     size: tuple[int, int],
@@ -26,17 +35,61 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Make the verified model package OUT from a trained CHECKPOINT, without torch."""
+    """Make the verified model package OUT from a trained CHECKPOINT, without torch.
+
+    With --config_file, architecture, size, mean, std, last stride and neck come from the strong
+    baseline's configuration, changed by the pairs KEY VALUE, such as TEST.NECK_FEAT before.
+    """
     from reidkit.cli import _output
-    from reidkit.exporting import export_package
+    from reidkit.exporting import export_configured_package, export_package
     from reidkit.package import InputSpec
 
-    package = export_package(
-        checkpoint,
-        out,
-        architecture=architecture,
-        last_stride=int(last_stride),
-        contract=InputSpec(height=size[0], width=size[1], neck=neck_feature),
-        overwrite=overwrite,
-    )
+    if config_file is not None:
+        config = _read(context, config_file, pairs)
+        package = export_configured_package(config, out, checkpoint=checkpoint, overwrite=overwrite)
+        for remark in config.remarks:
+            click.echo(f"remark: {remark}", err=True)
+    elif pairs:
+        raise click.UsageError(f"{pairs[0]!r} changes a configuration: pass --config_file too")
+    else:
+        package = export_package(
+            checkpoint,
+            out,
+            architecture=architecture,
+            last_stride=int(last_stride),
+            contract=InputSpec(height=size[0], width=size[1], neck=neck_feature),
+            overwrite=overwrite,
+        )
     _output.print_package(package, as_json=as_json)
+
+
+def _read(context: click.Context, config_file: Path, pairs: tuple[str, ...]) -> Config:
+    """Read the configuration, and refuse options that were given and say something else."""
+    from click.core import ParameterSource
+
+    from reidkit.configs import read_config
+
+    config = read_config(config_file, pairs)
+    contract = config.contract
+    said: dict[str, tuple[str, object]] = {
+        "architecture": ("MODEL.NAME", config.architecture),
+        "last_stride": ("MODEL.LAST_STRIDE", str(config.last_stride)),
+        "size": ("INPUT.SIZE_TEST", (contract.height, contract.width)),
+    }
+    if config.bnneck:
+        said["neck_feature"] = ("TEST.NECK_FEAT", contract.neck)
+    if "TEST.WEIGHT" in pairs[::2]:
+        said["checkpoint"] = ("TEST.WEIGHT", Path(config.weight))
+    for name, (key, value) in said.items():
+        given = context.params[name]
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and given != value:
+            shown = name.replace("_", "-")
+            raise click.UsageError(
+                f"{shown} is {_show(given)}, but {key} of the configuration is {_show(value)}: "
+                "leave one of them out"
+            )
+    return config
+
+
+def _show(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from reidkit import checkpoints, disk, networks
-from reidkit.errors import ArgumentError, IncompatibleCheckpointError
-from reidkit.exporting._verifying import Witness, run_file
-from reidkit.exporting._writing import (
-    Candidate,
-    fill_package,
-    onnx_writer,
-    sha256_tensors,
-    write_model,
-)
-from reidkit.networks import Network
-from reidkit.package import MANIFEST, Inputs, InputSpec, Package
-
-_WITNESSED = 2
+from reidkit import checkpoints, disk
+from reidkit.configs import Config
+from reidkit.exporting._source import Source, read_configured, read_source, unfolded
+from reidkit.exporting._source import build as _build
+from reidkit.exporting._writing import Candidate, fill_package, onnx_writer, sha256_tensors
+from reidkit.package import MANIFEST, InputSpec, ModelSpec, Package
 
 
 def export_package(
@@ -57,84 +44,56 @@ def export_package(
         ExportError: the exported model failed verification; nothing was written.
     """
     with disk.new_folder(Path(out), marker=MANIFEST, overwrite=overwrite) as folder:
-        name, read = _read(checkpoint)
-        network = _recognise(name, read, architecture, last_stride)
-        contract = _fit(contract or InputSpec(), network)
-        candidate = _describe(name, read, network, contract)
-        spec = fill_package(folder, candidate, _unfolded(folder, network, read.tensors, contract))
+        source = read_source(
+            checkpoint, architecture=architecture, last_stride=last_stride, contract=contract
+        )
+        spec = _fill(folder, source)
     return Package(Path(out), spec)
 
 
-def _read(source: str | Path | checkpoints.Checkpoint) -> tuple[str | None, checkpoints.Checkpoint]:
-    """Give the checkpoint and the name of its file, `None` where only the value is known."""
-    if isinstance(source, (str, Path)):
-        return Path(source).name, checkpoints.read(source)
-    return None, source
+def export_configured_package(
+    config: Config,
+    out: str | Path,
+    *,
+    checkpoint: str | Path | checkpoints.Checkpoint | None = None,
+    overwrite: bool = False,
+) -> Package:
+    """Make a verified model package of the network that a configuration describes.
+
+    Args:
+        config: what `configs.read_config` gave.
+        out: the package's folder.
+        checkpoint: as for `export_package`; by default the configuration's `TEST.WEIGHT`.
+        overwrite: replace a package that exists.
+
+    Raises:
+        CheckpointError: the file is not a usable checkpoint, or contradicts the configuration.
+        ArgumentError: there is no such network, the configuration names no checkpoint, or `out`
+            exists.
+        ExportError: the exported model failed verification; nothing was written.
+    """
+    with disk.new_folder(Path(out), marker=MANIFEST, overwrite=overwrite) as folder:
+        spec = _fill(folder, read_configured(config, checkpoint))
+    return Package(Path(out), spec)
 
 
-def _recognise(
-    name: str | None, read: checkpoints.Checkpoint, architecture: str | None, last_stride: int
-) -> Network:
-    try:
-        return networks.recognise(read.tensors, architecture=architecture, last_stride=last_stride)
-    except IncompatibleCheckpointError as error:
-        what = f"{name or 'the checkpoint'} ({read.container}, {read.form})"
-        raise IncompatibleCheckpointError(f"{what}: {error}") from error
+def _fill(folder: Path, source: Source) -> ModelSpec:
+    return fill_package(folder, _describe(source), unfolded(folder, source))
 
 
-def _fit(contract: InputSpec, network: Network) -> InputSpec:
-    """Give the contract as the network keeps it."""
-    if not network.bnneck:
-        return dataclasses.replace(contract, neck="output")
-    if contract.neck == "output":
-        raise ArgumentError("neck is 'output', expected 'after' or 'before' for this network")
-    return contract
-
-
-def _describe(
-    name: str | None, read: checkpoints.Checkpoint, network: Network, contract: InputSpec
-) -> Candidate:
-    used = {key: read.tensors[key] for key in networks.used_tensors(network)}
+def _describe(source: Source) -> Candidate:
+    network, name = source.network, source.name
     return Candidate(
-        write=onnx_writer(_build(network, used, contract, fold=True)),
+        write=onnx_writer(_build(source, fold=True)),
         name=Path(name).stem if name else network.architecture,
         architecture=network.architecture,
-        weights_sha256=sha256_tensors(used),
-        contract=contract,
+        weights_sha256=sha256_tensors(source.used_tensors()),
+        contract=source.contract,
         provenance={
             "onnx": onnx.__version__,
             "bnneck": "yes" if network.bnneck else "no",
             "last_stride": str(network.last_stride),
             **({"source": name} if name else {}),
-            "source_sha256": read.sha256,
+            "source_sha256": source.read.sha256,
         },
     )
-
-
-def _build(
-    network: Network, tensors: Mapping[str, NDArray[Any]], contract: InputSpec, *, fold: bool
-) -> onnx.ModelProto:
-    return networks.build_model(
-        network,
-        tensors,
-        height=contract.height,
-        width=contract.width,
-        neck="after" if contract.neck == "after" else "before",
-        fold=fold,
-    )
-
-
-def _unfolded(
-    folder: Path, network: Network, tensors: Mapping[str, NDArray[Any]], contract: InputSpec
-) -> Witness:
-    """Let the network with its batch norms as they were trained check the folded one."""
-
-    def testify(inputs: Inputs) -> NDArray[np.float32]:
-        file = folder / "unfolded.onnx"
-        try:
-            engine = write_model(file, _build(network, tensors, contract, fold=False))
-            return run_file(file, engine, inputs[:_WITNESSED])
-        finally:
-            file.unlink(missing_ok=True)
-
-    return Witness("the vectors of the network before folding", testify)
