@@ -25,7 +25,7 @@ from reidkit.errors import (
     ExportError,
     IncompatibleCheckpointError,
 )
-from reidkit.exporting import _checkpoint, _verifying, _writing
+from reidkit.exporting import _source, _verifying, _writing
 from reidkit.package import Inputs, InputSpec, Package, read_package
 from reidkit.preprocess import prepare
 from reidkit.runtimes import load_runtime
@@ -222,7 +222,7 @@ def test_a_dead_network_is_not_packaged(tmp_path: Path) -> None:
 
 
 def test_a_wrong_fold_is_not_packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = _checkpoint._build
+    build = _source.build
 
     def build_wrongly(*arguments: Any, fold: bool) -> onnx.ModelProto:
         model = build(*arguments, fold=fold)
@@ -232,7 +232,7 @@ def test_a_wrong_fold_is_not_packaged(tmp_path: Path, monkeypatch: pytest.Monkey
             weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
         return model
 
-    monkeypatch.setattr(_checkpoint, "_build", build_wrongly)
+    monkeypatch.setattr(_source, "build", build_wrongly)
     with pytest.raises(ExportError, match="the network before folding disagree"):
         exporting.export_package(checkpoint(), tmp_path / "package", contract=SMALL)
     assert not list(tmp_path.iterdir())

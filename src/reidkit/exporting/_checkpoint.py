@@ -8,8 +8,8 @@ import onnx
 
 from reidkit import checkpoints, disk
 from reidkit.configs import Config
+from reidkit.exporting import _source
 from reidkit.exporting._source import Source, read_configured, read_source, unfolded
-from reidkit.exporting._source import build as _build
 from reidkit.exporting._writing import Candidate, fill_package, onnx_writer, sha256_tensors
 from reidkit.package import MANIFEST, InputSpec, ModelSpec, Package
 
@@ -84,7 +84,7 @@ def _fill(folder: Path, source: Source) -> ModelSpec:
 def _describe(source: Source) -> Candidate:
     network, name = source.network, source.name
     return Candidate(
-        write=onnx_writer(_build(source, fold=True)),
+        write=onnx_writer(_source.build(source, fold=True)),
         name=Path(name).stem if name else network.architecture,
         architecture=network.architecture,
         weights_sha256=sha256_tensors(source.used_tensors()),
