@@ -204,7 +204,8 @@ def _is_readable(path: str) -> bool:
 
 def _check_readable(unreadable: list[UnreadableImage], total: int, skip: bool) -> None:
     if unreadable and (not skip or len(unreadable) == total):
-        raise UnreadableImagesError(unreadable, total)
+        advice = ", or leave them out with --skip-unreadable (skip_unreadable=True)"
+        raise UnreadableImagesError(unreadable, total, advice)
 
 
 def _report(progress: Progress | None, done: int, total: int) -> None:

@@ -61,15 +61,15 @@ class UnreadableImage(NamedTuple):
 class UnreadableImagesError(ReidkitError):
     """All pictures of a run that could not be decoded; the run went on to find every one.
 
-    `images` holds them in sample order.
+    `images` holds them in sample order; `advice` says what else to do than to repair them.
     """
 
-    def __init__(self, images: Sequence[UnreadableImage], total: int) -> None:
+    def __init__(self, images: Sequence[UnreadableImage], total: int, advice: str = "") -> None:
         shown = "; ".join(f"{path}: {reason}" for path, reason in images[:10])
         more = f"; and {len(images) - 10} more" if len(images) > 10 else ""
         super().__init__(
             f"{len(images)} of {total} pictures could not be read: {shown}{more}. Repair or "
-            "remove them, or leave them out with --skip-unreadable (skip_unreadable=True)"
+            f"remove them{advice}"
         )
         self.images = tuple(images)
 
