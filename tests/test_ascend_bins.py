@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reidkit import disk, preprocess
-from reidkit.ascend import _bins
-from reidkit.ascend._bins import BinSpec, cut_name, find_pictures, write_bins
-from reidkit.ascend._manifest import check_files, read_manifests, verify_bytes
+from reidkit.ascend import bins
+from reidkit.ascend.bins import BinSpec, cut_name, find_pictures, write_bins
+from reidkit.ascend.manifests import check_files, read_manifests, verify_bytes
 from reidkit.cli.ascend.preprocess import command
 from reidkit.errors import (
     ArgumentError,
@@ -60,7 +60,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def bins(folder: Path) -> dict[str, bytes]:
+def read_all(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.bin")}
 
 
@@ -83,7 +83,7 @@ def guides_transform(path: Path) -> NDArray[np.float32]:
 
 def test_the_files_hold_the_references_bytes(tmp_path: Path) -> None:
     manifest = write_bins(find_pictures([GOLDEN / "images"]), tmp_path / "out")
-    found = bins(tmp_path / "out")
+    found = read_all(tmp_path / "out")
     with np.load(GOLDEN / "preprocess.npz") as golden:
         expected = {f"{cut_name(name)}.bin": golden[name].tobytes() for name in golden.files}
     assert found == expected
@@ -97,12 +97,12 @@ def test_the_files_hold_the_guides_transform(tmp_path: Path) -> None:
     (tmp_path / "source.jpg").rename(tmp_path / "in" / "x.jpg.jpg")
     write_bins(find_pictures([tmp_path / "in"]), tmp_path / "out")
     expected = guides_transform(tmp_path / "in" / "x.jpg.jpg")
-    assert bins(tmp_path / "out") == {"x.bin": expected.tobytes()}
+    assert read_all(tmp_path / "out") == {"x.bin": expected.tobytes()}
 
 
 def test_uint8_holds_the_resized_pixels(tmp_path: Path) -> None:
     write_bins(find_pictures([GOLDEN / "images"]), tmp_path / "out", spec=BinSpec(dtype="uint8"))
-    found = bins(tmp_path / "out")
+    found = read_all(tmp_path / "out")
     assert len(found) == len(list((GOLDEN / "images").iterdir()))
     for path in (GOLDEN / "images").iterdir():
         expected = preprocess.resize(preprocess.decode(path), InputSpec())
@@ -122,7 +122,7 @@ def test_the_contract_decides(source: Path, tmp_path: Path) -> None:
 def test_the_number_of_threads_changes_nothing(
     source: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bins, "PICTURES_A_TASK", 2)
+    monkeypatch.setattr(bins, "PICTURES_A_TASK", 2)
     first = write_bins(find_pictures([source]), tmp_path / "one", spec=SPEC, workers=1)
     again = write_bins(find_pictures([source]), tmp_path / "more", spec=SPEC, workers=workers)
     assert again == first
@@ -138,7 +138,7 @@ def test_the_manifest_lists_every_file(source: Path, tmp_path: Path) -> None:
     assert list(manifest.files) == ["0001_c1s1_0.bin", "0002_c2s1_0.bin", "0010_c1s1_0.bin"]
     assert manifest.files["0002_c2s1_0.bin"].source == "0002_c2s1_0.jpg"
     assert (manifest.junk, manifest.skipped) == (2, 1)
-    for name, data in bins(tmp_path / "out").items():
+    for name, data in read_all(tmp_path / "out").items():
         verify_bytes(manifest, name, data)
 
 
@@ -225,7 +225,7 @@ def test_two_sources_need_no_move(source: Path, tmp_path: Path) -> None:
     other.mkdir()
     write_picture(other / "0002_c2s1_1.jpg", 7)
     manifest = write_bins(find_pictures([source, other]), tmp_path / "out", spec=SPEC)
-    assert len(manifest.files) == len(bins(tmp_path / "out")) == 6
+    assert len(manifest.files) == len(read_all(tmp_path / "out")) == 6
 
 
 @contextmanager
@@ -313,7 +313,7 @@ def test_every_unreadable_picture_is_named_and_all_others_are_written(
     assert named.keys() == bad.keys()
     assert all(bad[name] in reason for name, reason in named.items())
     # Neither an older picture of that name nor the older manifest makes it look complete.
-    assert sorted(bins(out)) == ["-1_c1s1_0.bin", "0001_c1s1_0.bin", "0010_c1s1_0.bin"]
+    assert sorted(read_all(out)) == ["-1_c1s1_0.bin", "0001_c1s1_0.bin", "0010_c1s1_0.bin"]
     assert read_manifests(out) is None
     for name in bad:
         write_picture(source / name, 5)
@@ -337,7 +337,7 @@ def test_an_older_manifest_keeps_its_other_files(source: Path, tmp_path: Path) -
 def test_an_interrupted_run_claims_nothing_and_is_finished_by_the_next(
     source: Path, tmp_path: Path, stop: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bins, "PICTURES_A_TASK", 1)
+    monkeypatch.setattr(bins, "PICTURES_A_TASK", 1)
     out = tmp_path / "out"
 
     def interrupt(done: int, total: int) -> None:
@@ -347,7 +347,7 @@ def test_an_interrupted_run_claims_nothing_and_is_finished_by_the_next(
     with pytest.raises(stop):
         write_bins(find_pictures([source]), out, spec=SPEC, workers=1, progress=interrupt)
     assert read_manifests(out) is None
-    assert 2 <= len(bins(out)) <= 5
+    assert 2 <= len(read_all(out)) <= 5
     assert list(out.glob(".*")) == []
     assert all(len(data) == SIZE for data in everything(out).values())
     manifest = write_bins(find_pictures([source]), out, spec=SPEC)
@@ -356,7 +356,7 @@ def test_an_interrupted_run_claims_nothing_and_is_finished_by_the_next(
 
 KILLED = """
 import sys
-from reidkit.ascend._bins import find_pictures, write_bins
+from reidkit.ascend.bins import find_pictures, write_bins
 write_bins(find_pictures([sys.argv[1]]), sys.argv[2])
 """
 
@@ -398,7 +398,7 @@ def test_a_full_disk_is_an_error_that_says_how_much_is_needed(
     def fail(path: Path, temporary: Path, data: memoryview) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(_bins, "_write", fail)
+    monkeypatch.setattr(bins, "_write", fail)
     with pytest.raises(AscendError, match=r"out could not be written: No space.*6,144 bytes"):
         write_bins(find_pictures([source]), tmp_path / "out", spec=SPEC)
     assert read_manifests(tmp_path / "out") is None
@@ -442,7 +442,7 @@ def test_the_command_says_what_it_did(source: Path, tmp_path: Path) -> None:
         "2 junk pictures left out",
         "1 other files and folders skipped: Thumbs.db",
     ]
-    assert len(bins(tmp_path / "out")) == 3
+    assert len(read_all(tmp_path / "out")) == 3
 
 
 def test_the_command_prints_json(source: Path, tmp_path: Path) -> None:
@@ -470,7 +470,7 @@ def test_the_command_names_all_unreadable_pictures(source: Path, tmp_path: Path)
         assert f"bad{number}.jpg: not a picture" in result.stderr
     assert isinstance(result.exception, AscendError)
     assert "12 of 17 pictures could not be read" in str(result.exception)
-    assert len(bins(tmp_path / "out")) == 5
+    assert len(read_all(tmp_path / "out")) == 5
 
 
 def write_package(folder: Path, contract: InputSpec) -> None:
@@ -489,7 +489,7 @@ def test_the_command_prepares_as_a_package_says(source: Path, tmp_path: Path) ->
     assert result.exit_code == 0, result.output
     manifest = write_bins(find_pictures([source]), tmp_path / "expected", spec=SPEC)
     assert read_manifests(tmp_path / "out") == manifest
-    assert bins(tmp_path / "out") == bins(tmp_path / "expected")
+    assert read_all(tmp_path / "out") == read_all(tmp_path / "expected")
 
 
 def test_the_command_needs_a_source_and_a_destination(source: Path) -> None:

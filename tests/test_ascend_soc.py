@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidkit.ascend import _soc
-from reidkit.ascend._soc import Chip, find_soc, parse_chip_map, parse_npu_smi, read_soc
+from reidkit.ascend import soc
+from reidkit.ascend.soc import Chip, find_soc, parse_chip_map, parse_npu_smi, read_soc
 from reidkit.cli.ascend.soc import command
 from reidkit.errors import AscendError
 from tests.fake_acl import FakeAcl, install
@@ -306,7 +306,7 @@ def test_text_without_a_chip_is_refused(text: str) -> None:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a folder that alone is searched for npu-smi, on a machine without the toolkit."""
-    monkeypatch.setattr(_soc, "_PLACES", ())
+    monkeypatch.setattr(soc, "_PLACES", ())
     monkeypatch.setenv("PATH", f"{tmp_path}")
     install(monkeypatch, None)
     return tmp_path
@@ -377,7 +377,7 @@ def test_a_tool_that_hangs_or_does_not_start_is_explained(
     tool = place / "npu-smi"
     tool.write_text("#!/bin/sh\nwhile :; do :; done\n")
     tool.chmod(0o755)
-    monkeypatch.setattr(_soc, "_PATIENCE", 0.05)
+    monkeypatch.setattr(soc, "_PATIENCE", 0.05)
     with pytest.raises(AscendError, match="gave no answer"):
         find_soc()
     tool.write_text(f"#!{place}/no-such-shell\n")

@@ -50,10 +50,7 @@ class Model:
         if self.contract.flip:
             mirrored = inputs[..., ::-1] if self.runtime.takes == "tensor" else inputs[:, :, ::-1]
             vectors = (vectors + self.run(mirrored)) / np.float32(2)
-        if self.contract.unit_length:
-            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-            vectors = vectors / np.maximum(lengths, np.float32(1e-12))
-        return vectors
+        return to_unit_length(vectors) if self.contract.unit_length else vectors
 
     def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Run the network over one batch: its raw vectors, before flip and unit length.
@@ -82,6 +79,13 @@ class Model:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def to_unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide vectors, (N, D) float32, by their lengths; a vector of zeros stays one."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = vectors / np.maximum(lengths, np.float32(1e-12))
+    return unit
 
 
 def load_model(

@@ -19,6 +19,7 @@ import click
 
 import reidkit
 from reidkit.cli import (
+    ascend,
     benchmark,
     certify,
     compile,
@@ -54,6 +55,7 @@ _COMMANDS = (
     evaluate,
     score,
     embeddings,
+    ascend,
     doctor,
 )
 
@@ -64,7 +66,7 @@ def reidkit_command() -> None:
     """Person re-identification: from a trained checkpoint to a deployed model, with proof.
 
     Exit codes: 0 done, 1 an error (in one line; --debug shows the traceback), 2 wrong usage,
-    130 interrupted (what embed, score -o and deploy had done is kept for the next run).
+    130 interrupted (what embed, score -o, deploy and guide had done is kept for the next run).
     """
 
 
@@ -123,7 +125,10 @@ def _noting_interruptions() -> Iterator[list[int]]:
 
 
 def _interrupted() -> int:
-    click.echo("reidkit: interrupted; embed, score -o and deploy go on when run again", err=True)
+    click.echo(
+        "reidkit: interrupted; embed, score -o, deploy and ascend guide go on when run again",
+        err=True,
+    )
     return INTERRUPTED
 
 

@@ -10,7 +10,7 @@ import click
 from reidkit.cli import _options
 
 if TYPE_CHECKING:
-    from reidkit.ascend._postprocess import Predictions
+    from reidkit.ascend.predictions import Predictions
     from reidkit.records import Scores
 
 
@@ -31,7 +31,7 @@ def command(query: Path, gallery: Path, folder: Path, suffix: str | None, as_jso
 
     Person and camera come from the pictures' file names, the number of queries from their folder.
     """
-    from reidkit.ascend._postprocess import read_predictions, score_predictions
+    from reidkit.ascend.predictions import read_predictions, score_predictions
     from reidkit.cli import _output
 
     with _output.progress_bar("reading") as progress:

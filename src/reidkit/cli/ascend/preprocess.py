@@ -10,8 +10,8 @@ import click
 from reidkit.cli import _options
 
 if TYPE_CHECKING:
-    from reidkit.ascend._bins import SourcePictures
-    from reidkit.ascend._manifest import Manifest
+    from reidkit.ascend.bins import SourcePictures
+    from reidkit.ascend.manifests import Manifest
 
 
 @click.command("preprocess", short_help="Pictures to one .bin each.")
@@ -47,7 +47,7 @@ def command(
     skipped; anything else that is no picture is an error, named when all others are written. A
     manifest, written last, lets the later steps check the files.
     """
-    from reidkit.ascend._bins import BinSpec, find_pictures, write_bins
+    from reidkit.ascend.bins import BinSpec, find_pictures, write_bins
     from reidkit.cli import _output
     from reidkit.errors import AscendError, UnreadableImagesError
     from reidkit.package import InputSpec, read_package

@@ -27,7 +27,7 @@ def command(device: int | None, saved: TextIO | None, as_json: bool) -> None:
     """
     import dataclasses
 
-    from reidkit.ascend._soc import find_soc, read_soc
+    from reidkit.ascend.soc import find_soc, read_soc
     from reidkit.cli import _output
 
     soc = find_soc(device=device) if saved is None else read_soc(saved.read(), device=device)

@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from reidkit import disk, preprocess
-from reidkit.ascend._manifest import BinKind, Manifest, PreparedFile, make_way, write_manifest
+from reidkit.ascend.manifests import BinKind, Manifest, PreparedFile, make_way, write_manifest
 from reidkit.datasets.market1501 import natural_key, parse_name
 from reidkit.errors import (
     ArgumentError,

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reidkit import disk
-from reidkit.ascend._bins import BinSpec, find_pictures, write_bins
-from reidkit.ascend._manifest import (
+from reidkit.ascend.bins import BinSpec, find_pictures, write_bins
+from reidkit.ascend.manifests import (
     BinKind,
     Manifest,
     PreparedFile,

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit import scoring
-from reidkit.ascend._bins import cut_name
+from reidkit.ascend.bins import cut_name
 from reidkit.datasets.market1501 import SUFFIXES, natural_key, parse_name
 from reidkit.errors import AscendError, DatasetError
+from reidkit.models import to_unit_length
 from reidkit.records import JUNK, DroppedQueries, Embeddings, Progress, Samples, Scores
 
 Vector = NDArray[np.float32]
@@ -95,14 +96,19 @@ def score_predictions(predictions: Predictions) -> Scores:
     """Score predictions as `reidkit score` does: the cosine of the vectors, Market-1501's protocol.
 
     That ranks as the squared distance of vectors of unit length does, which the reference uses.
-    Junk queries count among the dropped ones.
+    They are brought to unit length as a `Model` does it, so that both give the same figures to
+    the last digit. Junk queries count among the dropped ones.
 
     Raises:
         ArgumentError, MismatchError: as `scoring.evaluate`.
     """
-    scores = scoring.evaluate(predictions.query, predictions.gallery)
+    scores = scoring.evaluate(*map(_normalise, (predictions.query, predictions.gallery)))
     dropped: DroppedQueries = dataclasses.replace(scores.dropped, junk=predictions.junk[0])
     return dataclasses.replace(scores, dropped=dropped)
+
+
+def _normalise(side: Embeddings) -> Embeddings:
+    return dataclasses.replace(side, vectors=to_unit_length(side.vectors))
 
 
 def _list_pictures(folder: Path) -> tuple[Samples, int]:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from reidkit import scoring
-from reidkit.ascend._bins import BinSpec, cut_name, find_pictures, write_bins
-from reidkit.ascend._postprocess import Predictions, read_predictions, score_predictions
+from reidkit.ascend.bins import BinSpec, cut_name, find_pictures, write_bins
+from reidkit.ascend.predictions import Predictions, read_predictions, score_predictions
 from reidkit.cli.ascend.postprocess import command
 from reidkit.errors import AscendError, DatasetError, MismatchError, ReidkitError
 from reidkit.records import Embeddings, Samples

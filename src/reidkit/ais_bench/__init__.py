@@ -1,0 +1,3 @@
+"""The guide's batch inference tool under its own name: `python -m reidkit.ais_bench ...`."""
+
+from __future__ import annotations
