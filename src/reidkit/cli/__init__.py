@@ -40,6 +40,9 @@ from reidkit.errors import ReidkitError
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
+_HAS_ITS_OWN_DEBUG = ["ascend", "bench"]
+"""The command whose `--debug` takes a value, as that of the guide's tool does."""
+
 _COMMANDS = (
     demo,
     deploy,
@@ -77,6 +80,8 @@ for _module in _COMMANDS:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:2] == _HAS_ITS_OWN_DEBUG:
+        sys.exit(_run(arguments, debug=False))
     sys.exit(_run([a for a in arguments if a != "--debug"], debug="--debug" in arguments))
 
 

@@ -123,7 +123,7 @@ def prepare(
     manifests = {}
     if not settings.files.compatible:
         if is_folder_mode(settings.inputs):
-            manifests = check_folders(settings.inputs)
+            manifests = check_folders(settings.inputs, report)
         if folder is not None:
             check_names(files[0])
     files = share_files(files, share)

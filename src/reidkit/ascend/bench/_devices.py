@@ -133,7 +133,8 @@ class _Crew:
                 if stage == "finished" or value is False:
                     self._over.add(place)  # it may end now
             elif kind == "report":
-                self.report(*value)
+                for level, text in value:
+                    self.report(level, text)
             elif kind == "progress":
                 self._add_progress(place, value)
             elif place not in self._over:  # failed, or ended without a word
@@ -146,7 +147,7 @@ class _Crew:
         """Let the processes at these places go on to the next stage, but for those that failed."""
         self._waited_for = {place for place in places if place not in self.failures}
         for place in sorted(self._waited_for):
-            self._send(place, b"go\n")
+            self._send(place, b"+")
 
     def check(self) -> None:
         """Raise an error if any process failed."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from reidkit.ascend.bench._inputs import Plan, name_some
+from reidkit.ascend.bench._inputs import SUFFIXES, Plan, name_some
 from reidkit.ascend.bench._reading import Content, Shape, count_bytes, is_array, measure_file
+from reidkit.ascend.bench._settings import Report
 from reidkit.ascend.manifests import Manifest, check_files, read_manifests
 from reidkit.errors import AscendError
 from reidkit.runtimes.sessions import TensorSpec
@@ -79,8 +80,10 @@ def plan_own_shapes(files: Files, inputs: Sequence[TensorSpec], *, compatible: b
     return Plan(files, per_run=1)
 
 
-def check_folders(folders: Sequence[str]) -> dict[str, Manifest]:
+def check_folders(folders: Sequence[str], report: Report) -> dict[str, Manifest]:
     """Check folders of prepared files that have a manifest, and give these manifests by folder.
+
+    Files that are on none are run all the same, and reported.
 
     Raises:
         IntegrityError: files are missing or have another size; or a manifest is damaged.
@@ -90,7 +93,13 @@ def check_folders(folders: Sequence[str]) -> dict[str, Manifest]:
     for folder in folders:
         manifest = read_manifests(folder) if Path(folder).is_dir() else None
         if manifest is not None:
-            check_files(folder, manifest)
+            unlisted = [name for name in check_files(folder, manifest) if name.endswith(SUFFIXES)]
+            if unlisted:
+                report(
+                    "WARNING",
+                    f"{len(unlisted)} files of {folder} are on no manifest, nothing vouches for "
+                    f"them: {name_some(unlisted)}",
+                )
             manifests[str(Path(folder))] = manifest
     return manifests
 

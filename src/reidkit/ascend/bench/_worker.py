@@ -1,6 +1,6 @@
 """The process of one of several devices: `python -m reidkit.ascend.bench._worker`.
 
-It takes its task on standard input, then a line each time that it may go on, and says on standard
+It takes its task on standard input, then a byte each time that it may go on, and says on standard
 output how far it is: `checked` (whether it has files), `ready`, `finished`, and between these what
 there is to report. Both ends are this program, so the messages are pickles. It ends when its input
 does: that is how it notices that its parent is gone.
@@ -38,23 +38,29 @@ def main() -> None:
 
 
 class _Teller:
-    """What goes to the parent."""
+    """What goes to the parent; lines for the console go together with the next stage."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-
-    def tell(self, kind: str, value: object) -> None:
-        """Send one message."""
-        pickle.dump((kind, value), self._stream)
-        self._stream.flush()
+        self._lines: list[tuple[str, str]] = []
 
     def report(self, level: str, text: str) -> None:
-        """Send a line for the console."""
-        self.tell("report", (level, text))
+        """Take a line, so that those of several devices do not get mixed up."""
+        self._lines.append((level, text))
 
     def progress(self, done: int, total: int) -> None:
         """Send how far it is."""
-        self.tell("progress", (done, total))
+        self._send("progress", (done, total))
+
+    def tell(self, stage: str, value: object) -> None:
+        """Send the lines so far, and that a stage is reached."""
+        self._send("report", self._lines)
+        self._lines = []
+        self._send(stage, value)
+
+    def _send(self, kind: str, value: object) -> None:
+        pickle.dump((kind, value), self._stream)
+        self._stream.flush()
 
 
 def _do(task: Task, teller: _Teller, allowed: queue.SimpleQueue[None]) -> None:
@@ -82,16 +88,17 @@ def _take_standard_output() -> BinaryIO:
 
 
 def _follow_input() -> queue.SimpleQueue[None]:
-    """Queue each line of the input; once it ends, end this process even in the midst of a run."""
-    lines: queue.SimpleQueue[None] = queue.SimpleQueue()
+    """Queue each byte of the input; once it ends, end this process even in the midst of a run."""
+    signs: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def read() -> None:
-        while sys.stdin.buffer.readline():
-            lines.put(None)
+        # Not through sys.stdin: its lock, held by a thread, is fatal when Python ends.
+        while os.read(0, 1):
+            signs.put(None)
         os._exit(1)
 
     threading.Thread(target=read, daemon=True).start()
-    return lines
+    return signs
 
 
 if __name__ == "__main__":
