@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reidkit.ascend.bench._bench import place_outputs
+from reidkit.ascend.bench._bench import place_outputs, summary_path
 from reidkit.ascend.bench._inputs import Share
 from reidkit.ascend.bench._settings import BenchSettings, Report
 from reidkit.ascend.bench._summary import BenchResult
@@ -64,9 +64,9 @@ def run_devices(settings: BenchSettings, report: Report, progress: Progress | No
     try:
         busy = [i for i, has_files in crew.follow("checked").items() if has_files]
         crew.check()
-        idle = [str(task.device) for i, task in enumerate(tasks) if i not in busy]
+        idle = [task for i, task in enumerate(tasks) if i not in busy]
         if idle:
-            report("WARNING", f"fewer files than devices: device {', '.join(idle)} gets none")
+            _pass_over(idle, report)
         crew.let_go(busy)
         crew.follow("ready")
         crew.let_go(busy)
@@ -76,6 +76,16 @@ def run_devices(settings: BenchSettings, report: Report, progress: Progress | No
     report("INFO", f"multidevice run end qsize:{2 * len(finished)} result:{len(crew.failures)}")
     crew.check()
     return _add_up(tasks, finished, report)
+
+
+def _pass_over(idle: Sequence[Task], report: Report) -> None:
+    """Say which devices get no files; their summaries of an earlier run are not of this one."""
+    names = ", ".join(str(task.device) for task in idle)
+    report("WARNING", f"fewer files than devices: device {names} gets none")
+    for task in idle:
+        folder = place_outputs(task.settings.saving)
+        if folder is not None:
+            summary_path(folder).unlink(missing_ok=True)
 
 
 def divide_work(settings: BenchSettings) -> list[Task]:

@@ -74,7 +74,7 @@ def find_files(given: Sequence[str], inputs: int) -> tuple[tuple[str, ...], ...]
             without usable files, or files that cannot be divided among the inputs.
     """
     for name in given:
-        if not Path(name).exists():
+        if not name or not Path(name).exists():  # an empty name would be the current folder
             raise AscendError(f"Invalid args. {name}  of --input is invalid: there is no such file")
     if Path(given[0]).is_dir():
         return _find_in_folders(given, inputs)

@@ -28,7 +28,7 @@ def command(**options: Any) -> None:
 
     def report(level: str, text: str) -> None:
         if level != "DEBUG" or options["debug"]:
-            click.echo(f"[{level}] {text}")
+            click.echo(f"[{level}] {_as_text(text)}")
 
     try:
         check_chip_options(
@@ -87,9 +87,14 @@ def _settings(options: dict[str, Any]) -> BenchSettings:
     )
 
 
+def _as_text(text: str) -> str:
+    """Replace the bytes of file names that are no text."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _split(text: str | None) -> tuple[str, ...]:
     """Split at commas, unless the whole is the name of a file or folder that has some."""
-    if not text:
+    if text is None:
         return ()
     return (text,) if Path(text).exists() else tuple(text.split(","))
 
