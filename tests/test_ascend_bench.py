@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -533,3 +534,22 @@ def test_a_summary_without_time(tmp_path: Path) -> None:
 def test_settings_that_cannot_be(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ReidkitError, match=message):
         make()
+
+
+def test_outputs_among_inputs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ascend_models.write_model(Path("m.onnx"), 2)
+    ascend_models.write_pictures(Path("d"), ["a.bin", "b.bin"])
+    settings = BenchSettings(Path("m.onnx"), ("d",), saving=SaveOptions(Path("d/.."), "d"))
+    with pytest.raises(AscendError, match="d is a folder of inputs"):
+        run_bench(settings)
+    assert sorted(path.name for path in Path("d").iterdir()) == ["a.bin", "b.bin"]
+    assert not Path("d_summary.json").exists()
+    compatible = dataclasses.replace(settings, files=FileOptions(compatible=True))
+    assert run_bench(compatible).outputs == 2
+
+
+@pytest.mark.parametrize("name", ["..", "a/../../b", "."])
+def test_a_folder_outside_the_parent_is_refused(name: str) -> None:
+    with pytest.raises(AscendError, match="expected a folder's name"):
+        SaveOptions(Path("out"), name)

@@ -19,7 +19,13 @@ from reidkit.ascend.bench._inputs import (
     plan_pure,
     share_files,
 )
-from reidkit.ascend.bench._outputs import check_names, cut_outputs, name_output, save_part
+from reidkit.ascend.bench._outputs import (
+    check_apart,
+    check_names,
+    cut_outputs,
+    name_output,
+    save_part,
+)
 from reidkit.ascend.bench._planning import (
     check_folders,
     is_folder_mode,
@@ -125,6 +131,7 @@ def prepare(
         if is_folder_mode(settings.inputs):
             manifests = check_folders(settings.inputs, report)
         if folder is not None:
+            check_apart(folder, settings.inputs)
             check_names(files[0])
     files = share_files(files, share)
     if not files[0]:

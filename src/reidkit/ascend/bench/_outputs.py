@@ -23,6 +23,21 @@ def name_output(path: str, place: int, kind: OutputFormat) -> str:
     return f"{cut_stem(path)}_{place}.{kind.lower()}"
 
 
+def check_apart(folder: Path, inputs: Sequence[str]) -> None:
+    """Refuse a folder of outputs that is one of inputs.
+
+    Raises:
+        AscendError: naming it.
+    """
+    for name in inputs:
+        if Path(name).resolve() == folder.resolve():
+            raise AscendError(
+                f"{folder} is a folder of inputs, a second run would take outputs for inputs: "
+                "choose another --output_dirname (--compatible 1 lets it pass, as the tool did in "
+                "2023)"
+            )
+
+
 def check_names(files: Sequence[str]) -> None:
     """Refuse input files whose outputs would overwrite each other.
 

@@ -77,7 +77,7 @@ class SaveOptions:
             raise AscendError("error bad parameters --output_dirname: it needs --output")
         if self.name is not None and Path(self.name).is_absolute():
             raise AscendError(f"--output_dirname do not support abs path! It is {self.name}")
-        if self.name is not None and not Path(self.name).name:
+        if self.name is not None and (not Path(self.name).name or ".." in Path(self.name).parts):
             raise AscendError(f"--output_dirname is {self.name!r}, expected a folder's name")
 
 
