@@ -36,7 +36,7 @@ HOMES = {
     "click": ["cli/"],
     "rich": ["cli/"],
     "jinja2": ["reports/"],
-    "filelock": ["store/"],
+    "filelock": ["store/", "disk.py"],
 }
 """The only places that import a library, besides tests."""
 

@@ -553,3 +553,38 @@ def test_outputs_among_inputs_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_folder_outside_the_parent_is_refused(name: str) -> None:
     with pytest.raises(AscendError, match="expected a folder's name"):
         SaveOptions(Path("out"), name)
+
+
+def test_two_runs_into_one_folder_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ascend_models.write_model(Path("m.onnx"), 2)
+    ascend_models.write_pictures(Path("d"), ["a.bin", "b.bin"])
+    settings = BenchSettings(Path("m.onnx"), ("d",), saving=SaveOptions(Path("out"), "x"))
+
+    def begin_another(_done: int, _total: int) -> None:
+        with pytest.raises(ReidkitError, match="another run is writing into"):
+            run_bench(settings)
+
+    assert run_bench(settings, progress=begin_another).outputs == 2
+    assert sorted(path.name for path in Path("out").iterdir()) == ["x", "x_summary.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (ShapeOptions(batch=999_999_999), "choose smaller sizes"),
+        (ShapeOptions(shape="image:" + "9" * 5000 + ",3,4,2"), "image"),
+        (ShapeOptions(sweep="image:1~99999999999,3,4,2"), "more than 10,000 shapes"),
+        (ShapeOptions(image_size="9" * 5000 + ",2"), "dymHW"),
+    ],
+)
+def test_sizes_beyond_any_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: ShapeOptions, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ascend_models.write_model(Path("m.onnx"))
+    ascend_models.write_pictures(Path("d"), ["a.bin"])
+    with pytest.raises(AscendError, match=message):
+        run_bench(BenchSettings(Path("m.onnx"), ("d",), shapes=options))

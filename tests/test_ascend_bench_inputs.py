@@ -128,9 +128,21 @@ def test_a_folder_gives_its_own_npy_and_bin_files_only(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"1")
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "a.bin").write_bytes(b"1")
-    (tmp_path / "folder.bin").mkdir()
     (names,) = find_files([str(tmp_path)], 1)
     assert [Path(name).name for name in names] == ["b1.npy", "b2.BIN", "b10.bin", "c.NPY"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling"])
+def test_what_is_no_file_is_named_and_not_passed_over(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.bin").write_bytes(b"1234")
+    if kind == "folder":
+        (tmp_path / "b.bin").mkdir()
+    else:
+        (tmp_path / "b.bin").symlink_to(tmp_path / "nowhere")
+    (names,) = find_files([str(tmp_path)], 1)
+    assert len(names) == 2
+    with pytest.raises(AscendError, match=r"b\.bin cannot be read"):
+        measure_file(names[1])
 
 
 def test_files_are_named_as_they_were_given(

@@ -278,8 +278,22 @@ def test_unusable_destinations_are_refused(source: Path, tmp_path: Path) -> None
         write_bins(pictures, tmp_path / "out", workers=0)
     with pytest.raises(ArgumentError, match="dtype is 'float16'"):
         BinSpec(dtype="float16")  # type: ignore[arg-type]
-    with pytest.raises(AscendError, match=r"file.*could not be written: .*5 pictures of 6,144"):
+    with pytest.raises(AscendError, match=r"file.*could not be written: Not a directory$"):
         write_bins(pictures, tmp_path / "file" / "below", spec=SPEC)
+
+
+def test_two_runs_into_one_folder_do_not_meet(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_picture(tmp_path / "in" / "a.jpg", 1)
+    pictures, out = find_pictures([tmp_path / "in"]), tmp_path / "out"
+
+    def begin_another(_done: int, _total: int) -> None:
+        with pytest.raises(ArgumentError, match="another run is preparing pictures into"):
+            write_bins(pictures, out, spec=SPEC)
+
+    manifest = write_bins(pictures, out, spec=SPEC, progress=begin_another)
+    assert list(manifest.files) == ["a.bin"]
+    assert not list(out.glob(".*"))
 
 
 def test_two_kinds_in_one_folder_are_refused(source: Path, tmp_path: Path) -> None:

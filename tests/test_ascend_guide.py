@@ -40,6 +40,7 @@ from reidkit.datasets.drawn import draw_dataset
 from reidkit.embedding import embed
 from reidkit.errors import (
     ArgumentError,
+    CheckpointError,
     CompileError,
     DatasetError,
     ReidkitError,
@@ -122,6 +123,23 @@ def test_files_give_the_same_scores(streamed: GuideResult, folder: Path, dataset
     again = follow_guide(folder / "x.safetensors", dataset, out, settings=settings)
     assert figures(again.device) == figures(result.device)
     assert len(list((out / "prep_dataset").glob("*.bin"))) == pictures
+    # So are outputs.
+    shutil.rmtree(out / "bs4")
+    again = follow_guide(folder / "x.safetensors", dataset, out, settings=settings)
+    assert figures(again.device) == figures(result.device)
+    assert len(list((out / "bs4").glob("*_0.bin"))) == pictures
+
+
+def test_files_of_other_data_are_not_measured(
+    folder: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(SETTINGS, files=True, batches=(4,))
+    draw_dataset(tmp_path / "data", people=4, cameras=2, seed=5)
+    other = load_dataset("market1501", tmp_path / "data")
+    for data in (dataset, other):
+        result = follow_guide(folder / "x.safetensors", data, tmp_path / "o", settings=settings)
+        scored = len(data.query) + int((data.gallery.person_ids != JUNK).sum())
+        assert result.rows[0].pictures == scored
 
 
 def test_the_result_is_on_disk(streamed: GuideResult, folder: Path) -> None:
@@ -184,6 +202,7 @@ def test_a_run_that_fails_leaves_no_result(
         raise CompileError("lost")
 
     settings = dataclasses.replace(SETTINGS, batches=(4,))
+    (tmp_path / "work").mkdir()
     (tmp_path / "guide.json").write_text("{}")
     (tmp_path / "guide.md").write_text("old")
     with monkeypatch.context() as patch:
@@ -216,6 +235,18 @@ def test_a_killed_run_is_finished_by_the_same_command(
     result = json.loads((out / "guide.json").read_bytes())
     assert result["accuracy"]["device"]["mAP"] == pytest.approx(streamed.device.mAP, abs=1e-6)
     assert (out / "work" / "source.json").read_bytes() == source
+
+
+def test_what_the_guide_did_not_make_is_not_touched(
+    folder: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "guide.md").write_text("mine")
+    with pytest.raises(ArgumentError, match=r"holds guide\.md of something else"):
+        follow_guide(folder / "x.safetensors", dataset, tmp_path, settings=SETTINGS)
+    (tmp_path / "work").mkdir()
+    with pytest.raises(CheckpointError, match="does not exist"):
+        follow_guide(folder / "none.pth", dataset, tmp_path, settings=SETTINGS)
+    assert (tmp_path / "guide.md").read_text() == "mine"
 
 
 def test_an_unreadable_picture_is_named(folder: Path, tmp_path: Path) -> None:

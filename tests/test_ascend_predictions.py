@@ -68,8 +68,18 @@ def simple(files: Files) -> Files:
     files.add(files.gallery, "0002_c2s1_1.jpg", [0, 1, 1])
     files.add(files.gallery, "0000_c3s1_1.jpg", [0, 1, 0.5])
     files.add(files.gallery, "-1_c2s1_1.jpg")  # junk needs no prediction
-    (files.root / "out" / "bs1_summary.json").write_text("{}")
+    write_summary(files)
     return files
+
+
+def write_summary(files: Files, suffix: str = "_0.bin") -> None:
+    """Write what the inference tool leaves beside the outputs, for those that are there."""
+    made = sorted(path for path in files.folder.iterdir() if path.name.endswith(suffix))
+    entries = {
+        str(place): {"infiles": ["x"], "outfiles": [str(path)]} for place, path in enumerate(made)
+    }
+    text = json.dumps({"filesinfo": entries})
+    (files.root / "out" / "bs1_summary.json").write_text(text)
 
 
 def write_side(
@@ -388,6 +398,19 @@ def test_a_run_without_a_summary_is_remarked(
     (simple.root / "out" / "bs1_summary.json").unlink()
     (remark,) = simple.read().remarks
     assert "bs1_summary.json" in remark
+
+
+def test_outputs_of_another_run_are_remarked(simple: Files) -> None:
+    summary = simple.root / "out" / "bs1_summary.json"
+    fields = json.loads(summary.read_text())
+    del fields["filesinfo"]["3"]
+    summary.write_text(json.dumps(fields))
+    (remark,) = simple.read().remarks
+    assert remark.startswith("1 of 5 files are not of the run that bs1_summary.json is about: ")
+    for text in ("", "[]", "{}", '{"filesinfo": [1]}', '{"filesinfo": {"0": 1}}'):
+        summary.write_text(text)
+        (remark,) = simple.read().remarks
+        assert remark.startswith("5 of 5 files")
 
 
 def test_vectors_of_zeros_are_remarked(simple: Files) -> None:

@@ -168,3 +168,15 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
         (temporary / "m").touch()
     assert (tmp_path / "real" / "m").exists()
     assert (tmp_path / "link").is_symlink()
+
+
+def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "lock"
+    for _ in range(2):
+        with (
+            disk.hold(path, "at it"),
+            pytest.raises(ArgumentError, match="another run is at it"),
+            disk.hold(path, "at it"),
+        ):
+            pass
+        assert not path.exists()

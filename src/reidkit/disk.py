@@ -103,6 +103,28 @@ def _move_into_place(temporary: Path, path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+@contextmanager
+def hold(path: Path, doing: str) -> Iterator[None]:
+    """Hold a lock file while the block runs; it is free again when its process dies.
+
+    Raises:
+        ArgumentError: another process holds it; `doing` is what the message says that it does.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ArgumentError(f"another run is {doing}: wait until it has ended") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
 def sha256_file(path: Path) -> str:
     """Give the sha256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:

@@ -134,10 +134,11 @@ class DeviceError(EngineError):
     """The device that was asked for is not the one that would run."""
 
 
-class AscendError(ReidkitError):
+class AscendError(ReidkitError, RuntimeError):
     """What a step of the Ascend guide refuses: files, options or names that do not belong together.
 
-    `code` is the compiler's own number for it, such as `E10001`, where it has one.
+    `code` is the compiler's own number for it, such as `E10001`, where it has one. It is a
+    `RuntimeError` too, since that is what scripts for the guide's tools catch.
     """
 
     def __init__(self, message: str, code: str | None = None) -> None:

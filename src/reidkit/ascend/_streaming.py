@@ -69,6 +69,12 @@ def open_streaming(
         names = ", ".join(spec.name for spec in session.inputs)
         session.close()
         raise AscendError(f"{file} has {len(session.inputs)} inputs ({names}), expected one")
+    if session.outputs[0].shape[1:] not in ((-1,), (package.spec.embedding_size,)):
+        session.close()
+        raise AscendError(
+            f"{file} gives {session.outputs[0].shape}, expected vectors of "
+            f"{package.spec.embedding_size}"
+        )
     runtime = SessionRuntime(session)
     engine = EngineSpec(file.name, disk.sha256_file(file), runtime.name, runtime.batch)
     return Model(dataclasses.replace(package.spec, engine=engine), runtime), runtime

@@ -8,6 +8,7 @@ is written last.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import os
@@ -159,25 +160,40 @@ def write_bins(
     if workers is not None and workers < 1:
         raise ArgumentError(f"workers is {workers}, expected at least 1")
     _check_destination(folder, found.folders)
+    try:
+        with disk.hold(folder / ".preparing.lock", f"preparing pictures into {folder}"):
+            return _write_all(found, folder, spec, workers=workers, progress=progress)
+    except OSError as error:
+        raise AscendError(
+            _explain_failed_writing(error, folder, len(found.pictures), spec)
+        ) from error
+
+
+def _write_all(
+    found: SourcePictures,
+    folder: Path,
+    spec: BinSpec,
+    *,
+    workers: int | None,
+    progress: Progress | None,
+) -> Manifest:
+    """Write all files and then the manifest, into a folder that nobody else writes into."""
     files: dict[str, PreparedFile] = {}
     unreadable: list[UnreadableImage] = []
     total = len(found.pictures)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        make_way(folder, found.pictures.keys(), spec.kind)
-        workers = workers or available_cores()
-        with closing(_prepare_all(found.pictures, folder, spec, workers)) as preparing:
-            for prepared in preparing:
-                files |= prepared.files
-                unreadable += prepared.unreadable
-                if progress is not None:
-                    progress(len(files) + len(unreadable), total)
-        if unreadable:
-            raise UnreadableImagesError(unreadable, total, " and prepare them again")
-        manifest = Manifest(spec.kind, files, found.junk, len(found.skipped))
-        write_manifest(folder, manifest)
-    except OSError as error:
-        raise AscendError(_explain_failed_writing(error, folder, total, spec)) from error
+    make_way(folder, found.pictures.keys(), spec.kind)
+    with closing(
+        _prepare_all(found.pictures, folder, spec, workers or available_cores())
+    ) as preparing:
+        for prepared in preparing:
+            files |= prepared.files
+            unreadable += prepared.unreadable
+            if progress is not None:
+                progress(len(files) + len(unreadable), total)
+    if unreadable:
+        raise UnreadableImagesError(unreadable, total, " and prepare them again")
+    manifest = Manifest(spec.kind, files, found.junk, len(found.skipped))
+    write_manifest(folder, manifest)
     return manifest
 
 
@@ -281,9 +297,10 @@ def _add_pictures(pictures: dict[str, str], folder: Path, names: Iterable[str]) 
 
 
 def _explain_failed_writing(error: OSError, folder: Path, count: int, spec: BinSpec) -> str:
-    reason = error.strerror or str(error)
+    what = f"{error.filename or folder} could not be written: {error.strerror or error}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return what
     return (
-        f"{error.filename or folder} could not be written: {reason}. {count:,} pictures of "
-        f"{spec.file_size:,} bytes take up {count * spec.file_size / 1e9:.2f} GB; run it again "
-        "when there is room"
+        f"{what}. {count:,} pictures of {spec.file_size:,} bytes take up "
+        f"{count * spec.file_size / 1e9:.2f} GB; run it again when there is room"
     )

@@ -187,21 +187,30 @@ def _read(path: Path) -> Manifest:
         number, recorded = fields["format"], fields.pop("manifest_sha256", None)
         found = disk.sha256_json(fields)
     except (ValueError, KeyError) as error:
-        raise IntegrityError(f"{path} is damaged; prepare the pictures again") from error
+        raise IntegrityError(
+            f"{path} is damaged: delete it and prepare the pictures again"
+        ) from error
     if number != FORMAT:
         raise FormatError(
             f"{path} has manifest format {number}, this reidkit reads format {FORMAT}: read it "
             "with the reidkit that wrote it, or prepare the pictures again"
         )
     if recorded != found:
-        raise IntegrityError(f"{path} was changed after it was written; prepare the pictures again")
-    kind = fields["kind"]
-    return Manifest(
-        BinKind(**kind | {"shape": tuple(kind["shape"])}),
-        {name: PreparedFile(**file) for name, file in fields["files"].items()},
-        fields["junk"],
-        fields["skipped"],
-    )
+        raise IntegrityError(
+            f"{path} was changed after it was written: delete it and prepare the pictures again"
+        )
+    try:
+        kind = fields["kind"]
+        return Manifest(
+            BinKind(**kind | {"shape": tuple(kind["shape"])}),
+            {name: PreparedFile(**file) for name, file in fields["files"].items()},
+            fields["junk"],
+            fields["skipped"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"{path} is damaged: delete it and prepare the pictures again"
+        ) from error
 
 
 def _check_kind(folder: str | Path, first: BinKind, other: BinKind) -> None:

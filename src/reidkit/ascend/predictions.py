@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit import scoring
+from reidkit import disk, scoring
 from reidkit.ascend.bins import cut_name
 from reidkit.datasets.market1501 import SUFFIXES, natural_key, parse_name
 from reidkit.errors import AscendError, DatasetError
@@ -249,12 +249,27 @@ def _find_remarks(folder: Path, names: Sequence[str], vectors: Vector) -> tuple[
             f"no {summary.name} lies beside {folder}: if reidkit wrote these files, the run did "
             "not end and some may be of an earlier one"
         )
+    elif others := _find_others(summary, names):
+        remarks.append(
+            f"{len(others)} of {len(names)} files are not of the run that {summary.name} is about: "
+            f"{_list(others)}; make sure that one model made them all"
+        )
     zeros = np.flatnonzero(~vectors.any(axis=1)).tolist()
     if zeros:
         remarks.append(
             f"{len(zeros)} vectors are all zeros: {_list([names[row] for row in zeros])}"
         )
     return tuple(remarks)
+
+
+def _find_others(summary: Path, names: Sequence[str]) -> list[str]:
+    """Give the names that a summary does not list; all of them where it cannot be read."""
+    try:
+        entries = disk.read_json(summary)["filesinfo"].values()
+        listed = {Path(file).name for entry in entries for file in entry["outfiles"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        listed = set()
+    return [name for name in names if name not in listed]
 
 
 def _list(names: Sequence[str]) -> str:

@@ -216,6 +216,7 @@ def _initialise(acl: Any) -> None:
 def _finalise(acl: Any, process: int) -> None:
     if os.getpid() != process:  # a forked child does not finalise for its parent
         return
-    for session in list(_open_sessions):
-        session.close()
-    acl.finalize()
+    with ExitStack() as stack:  # whatever fails, the rest is done
+        stack.callback(acl.finalize)
+        for session in list(_open_sessions):
+            stack.callback(session.close)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from reidkit import disk
 from reidkit.ascend._models import open_model
 from reidkit.ascend.bench._inputs import (
     Plan,
@@ -223,6 +224,17 @@ def finish(job: Job, measured: Measured, report: Report) -> BenchResult:
     if result.summary_file is not None:
         write_summary(result.summary_file, summary)
     return result
+
+
+@contextmanager
+def claim(job: Job) -> Iterator[None]:
+    """Keep other runs out of the folder of outputs while the block runs."""
+    if job.folder is None:
+        yield
+        return
+    lock = job.folder.with_name(f".{job.folder.name}.lock")
+    with disk.hold(lock, f"writing into {job.folder}"):
+        yield
 
 
 def place_outputs(saving: SaveOptions) -> Path | None:

@@ -152,7 +152,7 @@ def _list_folder(folder: str) -> list[str]:
     if not Path(folder).is_dir():
         raise AscendError(f"Invalid args. {folder}  of --input is invalid: it is not a folder")
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if e.name.endswith(SUFFIXES) and e.is_file()]
+        names = [e.name for e in entries if e.name.endswith(SUFFIXES)]
     if not names:
         raise AscendError(
             f"{folder} of input args not find valid file,valid file format:"

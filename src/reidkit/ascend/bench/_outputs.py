@@ -9,13 +9,14 @@ import numpy as np
 
 from reidkit.ascend.bench._inputs import name_some
 from reidkit.ascend.bench._settings import OutputFormat
+from reidkit.ascend.bins import cut_name
 from reidkit.errors import AscendError
 from reidkit.runtimes.sessions import Array
 
 
 def cut_stem(path: str) -> str:
     """Give a file's name up to its first dot, which its outputs are named after."""
-    return Path(path).name.split(".")[0]
+    return cut_name(Path(path).name)
 
 
 def name_output(path: str, place: int, kind: OutputFormat) -> str:

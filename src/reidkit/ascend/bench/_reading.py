@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -115,9 +116,12 @@ def measure_file(name: str) -> Content:
     """
     if not is_array(name):
         try:
-            return Content(Path(name).stat().st_size)
+            status = Path(name).stat()
         except OSError as error:
             raise _cannot_read(name, error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise AscendError(f"{name} cannot be read: it is not a file")
+        return Content(status.st_size)
     head = np.lib.format
     try:
         with Path(name).open("rb") as file:

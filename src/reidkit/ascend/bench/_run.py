@@ -6,6 +6,7 @@ import dataclasses
 import statistics
 
 from reidkit.ascend.bench._bench import (
+    claim,
     execute,
     finish,
     open_session,
@@ -57,8 +58,9 @@ def run_one(
     job = prepare(session, settings, report)
     if job is None:
         raise AscendError("there are no files to run")
-    start(job, report)
-    return finish(job, execute(job, progress), report)
+    with claim(job):
+        start(job, report)
+        return finish(job, execute(job, progress), report)
 
 
 def _run_sweep(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from reidkit.ascend.bench._reading import Shape
 from reidkit.ascend.bench._settings import ShapeOptions
 from reidkit.errors import AscendError
 from reidkit.runtimes.sessions import Session, TensorSpec
+
+_MOST_DIGITS, _MOST_SHAPES = 18, 10_000
+_MOST_VALUES = 2**32
+"""So many values of one input are more than any engine here can hold at once."""
 
 
 def choose_shapes(
@@ -38,6 +43,11 @@ def choose_shapes(
         shapes = tuple(spec.shape for spec in specs)
     shapes = tuple(_fill_batch(shape, batch or 1) for shape in shapes)
     for spec, shape in zip(specs, shapes, strict=True):
+        if math.prod(shape) > _MOST_VALUES:
+            raise AscendError(
+                f"input {spec.name} would be {shape}, {math.prod(shape):,} values a run: choose "
+                "smaller sizes"
+            )
         if any(size < 0 for size in shape):
             raise AscendError(
                 f"input {spec.name} leaves sizes free: {spec.shape}; give them with "
@@ -172,9 +182,14 @@ def _check_output_sizes(text: str | None, outputs: int) -> None:
 def _whole_numbers(text: str) -> Shape:
     """Parse `1,2,3`; nothing where one is not a whole number above 0."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts):
+    if not all(map(_is_size, parts)):
         return ()
     return tuple(int(part) for part in parts)
+
+
+def _is_size(text: str) -> bool:
+    """Tell whether a text is a whole number from 1 that an array could have as a size."""
+    return text.isdecimal() and len(text) <= _MOST_DIGITS and int(text) > 0
 
 
 def _fill_batch(shape: Shape, batch: int) -> Shape:
@@ -199,13 +214,16 @@ def _not_converted(parameter: str) -> str:
 
 
 def _expand(text: str) -> list[str]:
-    names, sizes = [], []
+    names, sizes, count = [], [], 1
     for part in text.rstrip(";").split(";"):
         name, colon, dims = part.strip().rpartition(":")
         if not colon or not name:
             raise AscendError(f'--dymShape_range: {part!r} is not of the form "name:1,3,200~224"')
         names.append(name)
         choices = [_expand_size(dim.strip()) for dim in dims.split(",")]
+        count *= math.prod(map(len, choices))
+        if count > _MOST_SHAPES:
+            raise AscendError(f"--dymShape_range gives more than {_MOST_SHAPES:,} shapes: {text}")
         sizes.append([",".join(map(str, shape)) for shape in itertools.product(*choices)])
     return [
         ";".join(f"{name}:{shape}" for name, shape in zip(names, shapes, strict=True))
@@ -213,16 +231,16 @@ def _expand(text: str) -> list[str]:
     ]
 
 
-def _expand_size(text: str) -> list[int]:
+def _expand_size(text: str) -> Sequence[int]:
     separator = "~" if "~" in text else "-"
     parts = text.split(separator)
-    if all(part.isdecimal() and int(part) for part in parts):
+    if all(map(_is_size, parts)):
         numbers = [int(part) for part in parts]
         if separator == "-" or len(numbers) == 1:
             return numbers
         if len(numbers) in (2, 3) and numbers[0] <= numbers[1]:
             step = numbers[2] if len(numbers) == 3 else 1
-            return list(range(numbers[0], numbers[1] + 1, step))
+            return range(numbers[0], numbers[1] + 1, step)
     raise AscendError(
         f"--dymShape_range: {text!r} is not a size, sizes 16-32-64, or a range 16~64 or 16~64~8"
     )

@@ -17,7 +17,7 @@ import threading
 import time
 from typing import BinaryIO
 
-from reidkit.ascend.bench._bench import execute, finish, open_session, prepare, start
+from reidkit.ascend.bench._bench import claim, execute, finish, open_session, prepare, start
 from reidkit.ascend.bench._devices import Finished, Task
 from reidkit.errors import ReidkitError
 
@@ -70,13 +70,14 @@ def _do(task: Task, teller: _Teller, allowed: queue.SimpleQueue[None]) -> None:
         if job is None:
             return
         allowed.get()
-        start(job, teller.report)
-        teller.tell("ready", None)
-        allowed.get()
-        began = time.time()
-        measured = execute(job, teller.progress)
-        ended = time.time()
-        finished = Finished(finish(job, measured, teller.report), began, ended)
+        with claim(job):
+            start(job, teller.report)
+            teller.tell("ready", None)
+            allowed.get()
+            began = time.time()
+            measured = execute(job, teller.progress)
+            ended = time.time()
+            finished = Finished(finish(job, measured, teller.report), began, ended)
     teller.tell("finished", finished)
 
 

@@ -39,7 +39,7 @@ def find_tool(name: str, environment: Mapping[str, str] | None = None) -> Path |
     homes = [environment[home] for home in _HOMES if environment.get(home)]
     for home in (*homes, *_USUAL_HOMES):
         for folder in _FOLDERS:
-            tool = Path(home).expanduser() / folder / name
+            tool = Path(os.path.expanduser(home)) / folder / name  # noqa: PTH111 - does without a home
             if tool.is_file() and os.access(tool, os.X_OK):
                 return tool
     return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.ascend.bench import BenchSettings, SaveOptions, TimeOptions, run_bench
-from reidkit.ascend.bins import BinSpec, find_pictures, write_bins
+from reidkit.ascend.bins import BinSpec, cut_name, find_pictures, write_bins
 from reidkit.ascend.guide._run import Guide
 from reidkit.ascend.guide._streaming import find_difference
 from reidkit.ascend.guide._tables import BatchRow
@@ -36,6 +37,8 @@ def prepare_once(guide: Guide) -> None:
     sources = [_folder_of(side) for side in (guide.dataset.query, guide.gallery)]
 
     def compute() -> dict[str, object]:
+        # They may be those of other pictures; whatever is right is made again in seconds.
+        shutil.rmtree(folder, ignore_errors=True)
         spec = BinSpec(guide.package.spec.input)
         found = find_pictures(sources, skip_junk=True)
         manifest = write_bins(found, folder, spec=spec, progress=guide.watch("preparing"))
@@ -52,6 +55,7 @@ def measure_batch(guide: Guide, file: Path, vectors: NDArray[np.float32], batch:
 
     `vectors` are the source network's for the first pictures.
     """
+    shutil.rmtree(guide.out / f"bs{batch}", ignore_errors=True)
     settings = BenchSettings(
         file,
         (str(guide.out / BINS),),
@@ -77,6 +81,15 @@ def score_batch(guide: Guide, file: Path, batch: int) -> Scores:
     return score_predictions(read_predictions(query, gallery, guide.out / f"bs{batch}"))
 
 
+def has_outputs(guide: Guide, batch: int) -> bool:
+    """Tell whether the outputs of a finished run are all there, and its summary."""
+    names = {f"{cut_name(Path(path).name)}_0.bin" for path in guide.pictures.paths}
+    folder = guide.out / f"bs{batch}"
+    if not folder.with_name(f"bs{batch}_summary.json").is_file() or not folder.is_dir():
+        return False
+    return names <= {path.name for path in folder.iterdir()}
+
+
 def count_bytes(guide: Guide) -> int:
     """Give the bytes of all pictures and outputs that were written."""
     folders = [guide.out / BINS, *(guide.out / f"bs{batch}" for batch in guide.settings.batches)]
@@ -95,7 +108,7 @@ def _is_whole(folder: Path) -> bool:
 
 def _read_first(guide: Guide, batch: int, count: int) -> NDArray[np.float32]:
     """Read the outputs of the first pictures, to unit length as the package says."""
-    names = [Path(path).name.partition(".")[0] for path in guide.pictures.paths[:count]]
+    names = [cut_name(Path(path).name) for path in guide.pictures.paths[:count]]
     files = [guide.out / f"bs{batch}" / f"{name}_0.bin" for name in names]
     vectors = np.stack([np.fromfile(file, np.float32) for file in files])
     return to_unit_length(vectors) if guide.package.spec.input.unit_length else vectors

@@ -14,11 +14,14 @@ A run that was killed goes on with the step it was in.
 
 from __future__ import annotations
 
+import platform
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+import reidkit
 from reidkit import disk
 from reidkit.ascend._models import is_real, open_model
 from reidkit.ascend.guide import _files, _streaming
@@ -32,6 +35,7 @@ from reidkit.ascend.guide._steps import (
 )
 from reidkit.ascend.guide._tables import BatchRow, GuideResult, result_as_json, write_tables
 from reidkit.embedding import embed
+from reidkit.errors import ArgumentError
 from reidkit.exporting import OnnxOptions, export_onnx, export_package
 from reidkit.models import Model, load_model
 from reidkit.records import Dataset, Scores
@@ -84,9 +88,7 @@ def _prepare(
     checkpoint: Path, dataset: Dataset, out: Path, settings: GuideSettings, watch: Watch | None
 ) -> Guide:
     """Export the network in both forms; nothing of an older run vouches for this one."""
-    (out / RESULT).unlink(missing_ok=True)
-    (out / TABLES).unlink(missing_ok=True)
-    (out / "work").mkdir(parents=True, exist_ok=True)
+    _check_ours(out)
     steps = Steps(out / "work", "")
     with steps.timed("export"):
         package = export_package(
@@ -97,6 +99,9 @@ def _prepare(
             contract=settings.contract,
             overwrite=True,
         )
+        (out / "work").mkdir(exist_ok=True)
+        (out / RESULT).unlink(missing_ok=True)
+        (out / TABLES).unlink(missing_ok=True)
         network = export_onnx(
             checkpoint,
             out / NETWORK,
@@ -106,11 +111,21 @@ def _prepare(
             options=OnnxOptions(overwrite=True),
         )
     identity = disk.sha256_json(
-        [package.spec.engine.identity, package.spec.input.sha256, network.sha256]
+        [reidkit.__version__, version_of("onnxruntime"), platform.node(), settings.device]
+        + [package.spec.engine.identity, package.spec.input.sha256, network.sha256]
         + [identify_pictures(side) for side in (dataset.query, dataset.gallery)]
     )
     steps = Steps(steps.folder, identity, steps.seconds)
     return Guide(package, dataset, out, settings, steps, watch or _watch_nothing)
+
+
+def _check_ours(out: Path) -> None:
+    """Refuse a folder whose files would be replaced though no run of the guide made them."""
+    found = [name for name in (NETWORK, TABLES, RESULT, "package") if (out / name).exists()]
+    if found and not (out / "work").is_dir():
+        raise ArgumentError(
+            f"{out} holds {', '.join(found)} of something else: choose another folder"
+        )
 
 
 def _score_source(guide: Guide, source: Model) -> Scores:
@@ -135,6 +150,9 @@ def _measure(guide: Guide, file: Path, vectors: NDArray[np.float32], batch: int)
         row = way.measure_batch(guide, file, vectors, batch)
         return {name: getattr(row, name) for name in BatchRow.__slots__}
 
+    if way is _files and not _files.has_outputs(guide, batch):
+        guide.steps.forget(f"measure-bs{batch}")
+        guide.steps.forget(f"score-bs{batch}")
     version = f"{disk.sha256_file(file)} {way.__name__}"
     return BatchRow(**guide.steps.find(f"measure-bs{batch}", version, compute))
 

@@ -19,7 +19,8 @@ class BatchRow:
         throughput: 1000 * batch / mean milliseconds of the engine's own time.
         end_to_end: pictures a second from picture file to vector, all work included.
         pictures: so many were measured.
-        difference: the largest difference of a value from the vectors of the full pass.
+        difference: the largest difference of a value from the source network's vectors of the
+            first pictures.
     """
 
     batch: int
@@ -132,7 +133,7 @@ def _row(figures: Mapping[str, float]) -> str:
 
 def _throughput(result: GuideResult) -> str:
     lines = [
-        "| batch | throughput, engine alone | end to end | of it | largest difference |",
+        "| batch | throughput, engine alone | end to end | ratio | largest difference |",
         "|---:|---:|---:|---:|---:|",
     ]
     for row in result.rows:
@@ -141,5 +142,9 @@ def _throughput(result: GuideResult) -> str:
             f"| {row.batch} | {row.throughput:,.1f}{best} | {row.end_to_end:,.1f} "
             f"| {row.end_to_end / row.throughput:.2f} | {row.difference:.1e} |"
         )
-    lines += ["", "Pictures a second; the difference is that of any value of a vector."]
+    lines += [
+        "",
+        "Pictures a second: the engine alone, then from picture files to vectors. The difference "
+        "is that of any value of a vector from the source network's, over the first pictures.",
+    ]
     return "\n".join(lines)

@@ -41,8 +41,8 @@ def command(**options: Any) -> None:
             report("WARNING", text)
         with progress_bar(f"Inference {options['run_mode']} Processing") as progress:
             run_bench(settings, report=report, progress=progress)
-    except (ReidkitError, OSError) as error:
-        report("ERROR", str(error))
+    except (ReidkitError, OSError, MemoryError) as error:
+        report("ERROR", str(error) or "out of memory: choose a smaller batch size")
         raise
 
 
