@@ -16,53 +16,7 @@ from reidkit import networks
 from reidkit.configs import Config, merge_config, read_config
 from reidkit.errors import ArgumentError
 from reidkit.package import InputSpec
-
-GUIDE = """
-MODEL:
-  PRETRAIN_CHOICE: 'imagenet'
-  PRETRAIN_PATH: '/home/somebody/.torch/models/resnet50-19c8e357.pth'
-  METRIC_LOSS_TYPE: 'triplet_center'
-  IF_LABELSMOOTH: 'on'
-  IF_WITH_CENTER: 'yes'
-INPUT:
-  SIZE_TRAIN: [256, 128]
-  SIZE_TEST: [256, 128]
-  PROB: 0.5
-  RE_PROB: 0.5
-  PADDING: 10
-DATASETS:
-  NAMES: ('market1501')
-DATALOADER:
-  SAMPLER: 'softmax_triplet'
-  NUM_INSTANCE: 4
-  NUM_WORKERS: 8
-SOLVER:
-  OPTIMIZER_NAME: 'Adam'
-  MAX_EPOCHS: 120
-  BASE_LR: 0.00035
-  CENTER_LR: 0.5
-  CENTER_LOSS_WEIGHT: 0.0005
-  BIAS_LR_FACTOR: 1
-  WEIGHT_DECAY: 0.0005
-  WEIGHT_DECAY_BIAS: 0.0005
-  IMS_PER_BATCH: 64
-  STEPS: [40, 70]
-  GAMMA: 0.1
-  WARMUP_FACTOR: 0.01
-  WARMUP_ITERS: 10
-  WARMUP_METHOD: 'linear'
-  CHECKPOINT_PERIOD: 40
-  LOG_PERIOD: 20
-  EVAL_PERIOD: 40
-TEST:
-  IMS_PER_BATCH: 128
-  RE_RANKING: 'no'
-  WEIGHT: "path"
-  NECK_FEAT: 'after'
-  FEAT_NORM: 'yes'
-OUTPUT_DIR: "/home/somebody/log"
-"""
-"""What the guide's softmax_triplet_with_center.yml sets."""
+from tests.ascend_files import write_guide_config
 
 BASELINE = """
 MODEL: {LAST_STRIDE: 2, NECK: 'no', IF_LABELSMOOTH: 'off'}
@@ -113,16 +67,16 @@ def value(pairs: list[str], key: str) -> object:
 
 def test_the_guides_file_and_overrides(tmp_path: Path) -> None:
     pairs = ["MODEL.PRETRAIN_CHOICE", "('self')", "TEST.WEIGHT", "market_resnet50.pth"]
-    config = read_config(write(tmp_path, GUIDE), pairs)
+    config = read_config(write_guide_config(tmp_path), pairs)
     assert config == Config("resnet50", 1, True, InputSpec(), "market_resnet50.pth")
     pairs += ["TEST.NECK_FEAT", "('before')", "TEST.FEAT_NORM", "('no')"]
-    config = read_config(write(tmp_path, GUIDE), pairs)
+    config = read_config(write_guide_config(tmp_path), pairs)
     assert config.contract == InputSpec(neck="before")
     assert [remark.split()[0] for remark in config.remarks] == ["TEST.FEAT_NORM"]
 
 
 def test_every_value_of_the_guides_file_is_what_yacs_makes_of_it(tmp_path: Path) -> None:
-    file = write(tmp_path, GUIDE)
+    file = write_guide_config(tmp_path)
     merged = merge_config(file)
     assert repr(merged) == repr(yacs(file, []))
     assert merged["DATASETS"]["NAMES"] == "market1501"
@@ -231,7 +185,7 @@ def test_overrides_that_yacs_refuses(pairs: list[str], words: str) -> None:
 
 
 def test_overrides_win_over_the_file_and_later_ones_over_earlier_ones(tmp_path: Path) -> None:
-    file = write(tmp_path, GUIDE)
+    file = write_guide_config(tmp_path)
     pairs = ["INPUT.SIZE_TEST", "64,32", "TEST.NECK_FEAT", "x", "TEST.NECK_FEAT", "before"]
     assert read_config(file, pairs).contract == InputSpec(height=64, width=32, neck="before")
 
