@@ -155,3 +155,9 @@ class MissingExtraError(ReidkitError):
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(f"{library} is not installed: pip install 'reidkit[{extra}]'")
         self.extra = extra
+
+
+def name_some(names: Sequence[str]) -> str:
+    """List names for a message, at most ten of them."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more

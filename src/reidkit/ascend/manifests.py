@@ -11,12 +11,12 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from reidkit import disk
-from reidkit.errors import FormatError, IntegrityError, MismatchError
+from reidkit.errors import FormatError, IntegrityError, MismatchError, name_some
 
 FORMAT = 1
 """The number of the manifest format that this version writes and reads."""
@@ -126,7 +126,7 @@ def check_files(folder: str | Path, manifest: Manifest) -> tuple[str, ...]:
         if name in sizes and sizes[name] != file.size
     ]
     problems = [
-        f"{len(names)} files {what}: {_list(names)}"
+        f"{len(names)} files {what}: {name_some(names)}"
         for what, names in (("are missing", missing), ("have a wrong size", wrong))
         if names
     ]
@@ -224,8 +224,3 @@ def _check_kind(folder: str | Path, first: BinKind, other: BinKind) -> None:
 def _describe(kind: BinKind) -> str:
     shape = "x".join(map(str, kind.shape))
     return f"{kind.dtype} {shape} (contract {kind.contract_sha256[:12]})"
-
-
-def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from reidkit import disk, scoring
 from reidkit.ascend.bins import cut_name
 from reidkit.datasets.market1501 import SUFFIXES, natural_key, parse_name
-from reidkit.errors import AscendError, DatasetError
+from reidkit.errors import AscendError, DatasetError, name_some
 from reidkit.models import to_unit_length
 from reidkit.records import JUNK, DroppedQueries, Embeddings, Progress, Samples, Scores
 
@@ -78,8 +78,8 @@ def read_predictions(
     missing = [name for name in names if name not in present]
     if missing:
         raise AscendError(
-            f"{len(missing)} of {len(names)} files are missing in {folder}: {_list(missing)}; run "
-            "the inference again over all prepared pictures"
+            f"{len(missing)} of {len(names)} files are missing in {folder}: {name_some(missing)}; "
+            "run the inference again over all prepared pictures"
         )
     vectors = _read_vectors(folder, names, progress)
     queries, others = np.split(vectors, [len(query)])
@@ -128,7 +128,7 @@ def _list_pictures(folder: Path) -> tuple[Samples, int]:
     if bad:
         raise DatasetError(
             f"{len(bad)} of {len(names)} pictures in {folder} have names that do not say person "
-            f"and camera, as 0002_c1s1_000451_03.jpg does: {_list(bad)}"
+            f"and camera, as 0002_c1s1_000451_03.jpg does: {name_some(bad)}"
         )
     kept = [(name, *ids) for name, ids in parsed.items() if ids and ids[0] != JUNK]
     if not kept:
@@ -180,7 +180,7 @@ def _find_ending(
     raise AscendError(
         f"{folder} has no file for any of the {len(stems)} pictures: looked for such as "
         f"{' or '.join(stems[0] + e for e in endings)}, found "
-        f"{_list(sorted(present)) if present else 'nothing'}{hint}"
+        f"{name_some(sorted(present)) if present else 'nothing'}{hint}"
     )
 
 
@@ -236,7 +236,7 @@ def _read_vectors(
 def _refuse(names: Sequence[str], what: str, folder: Path) -> None:
     if names:
         raise AscendError(
-            f"{len(names)} files in {folder} {what}: {_list(names)}; run the inference again"
+            f"{len(names)} files in {folder} {what}: {name_some(names)}; run the inference again"
         )
 
 
@@ -252,12 +252,12 @@ def _find_remarks(folder: Path, names: Sequence[str], vectors: Vector) -> tuple[
     elif others := _find_others(summary, names):
         remarks.append(
             f"{len(others)} of {len(names)} files are not of the run that {summary.name} is about: "
-            f"{_list(others)}; make sure that one model made them all"
+            f"{name_some(others)}; make sure that one model made them all"
         )
     zeros = np.flatnonzero(~vectors.any(axis=1)).tolist()
     if zeros:
         remarks.append(
-            f"{len(zeros)} vectors are all zeros: {_list([names[row] for row in zeros])}"
+            f"{len(zeros)} vectors are all zeros: {name_some([names[row] for row in zeros])}"
         )
     return tuple(remarks)
 
@@ -270,8 +270,3 @@ def _find_others(summary: Path, names: Sequence[str]) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         listed = set()
     return [name for name in names if name not in listed]
-
-
-def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more

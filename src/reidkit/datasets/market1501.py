@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reidkit.errors import DatasetError
+from reidkit.errors import DatasetError, name_some
 from reidkit.records import Dataset, Samples
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
@@ -100,8 +100,7 @@ def _check_folders(root: Path) -> None:
 
 def _list_contents(root: Path) -> str:
     names = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(root))
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more if names else "nothing"
+    return name_some(names) or "nothing"
 
 
 def _read_split(folder: Path) -> Samples:

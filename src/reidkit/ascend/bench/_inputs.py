@@ -120,12 +120,6 @@ def pad(rows: list[Row], per_run: int) -> list[Row]:
     return rows + rows[:1] * (per_run - len(rows))
 
 
-def name_some(names: Sequence[str]) -> str:
-    """List names for a message, at most ten of them."""
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return f"{', '.join(names[:10])}{more}"
-
-
 def _natural_key(path: str) -> list[str | int]:
     # Text and numbers take turns, text first, so that like is compared with like.
     parts = re.split(r"(\d+)", path)

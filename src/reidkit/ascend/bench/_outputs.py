@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from reidkit.ascend.bench._inputs import name_some
 from reidkit.ascend.bench._settings import OutputFormat
 from reidkit.ascend.bins import cut_name
-from reidkit.errors import AscendError
+from reidkit.errors import AscendError, name_some
 from reidkit.runtimes.sessions import Array
 
 

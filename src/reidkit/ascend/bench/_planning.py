@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from reidkit.ascend.bench._inputs import SUFFIXES, Plan, name_some
+from reidkit.ascend.bench._inputs import SUFFIXES, Plan
 from reidkit.ascend.bench._reading import Content, Shape, count_bytes, is_array, measure_file
 from reidkit.ascend.bench._settings import Report
 from reidkit.ascend.manifests import Manifest, check_files, read_manifests
-from reidkit.errors import AscendError
+from reidkit.errors import AscendError, name_some
 from reidkit.runtimes.sessions import TensorSpec
 
 Files = tuple[tuple[str, ...], ...]
