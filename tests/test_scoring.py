@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 from reidkit import scoring
+from reidkit.comparing import _blocks, _prepared
 from reidkit.errors import ArgumentError, MismatchError
 from reidkit.records import DroppedQueries, Embeddings, Matches, Samples, Scores
-from reidkit.scoring import _comparing, evaluate, match
+from reidkit.scoring import evaluate, match
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics.npz"
 CASES = ("clustered", "unnormalised", "distractors_invalid", "cross_camera")
@@ -316,7 +317,7 @@ def test_zeros_of_either_sign_are_the_same(size: int) -> None:
 def test_different_vectors_with_one_hash_stay_different(monkeypatch: pytest.MonkeyPatch) -> None:
     query = embeddings([[1.0, 2.0]], [1], [1])
     gallery = embeddings([[1.0, 3.0], [1.0, 2.0], [1.0, 3.0]], [2, 1, 3], [2, 2, 2])
-    monkeypatch.setattr(_comparing, "hash", lambda _: 0, raising=False)
+    monkeypatch.setattr(_prepared, "hash", lambda _: 0, raising=False)
     assert match(query, gallery, metric="euclidean", count=3).rows.tolist() == [[1, 0, 2]]
 
 
@@ -431,18 +432,38 @@ def test_the_blocks_size_does_not_matter(
     corners = random.integers(0, 2, (310, 16)) * 2 - 1
     gallery = embeddings(corners, np.arange(310) % 11, np.arange(310) % 3)
     whole, ranking = evaluate(query, gallery, metric=metric), match(query, gallery, metric=metric)
-    monkeypatch.setattr(_comparing, "BLOCK_BYTES", rows * 4 * 310)
+    monkeypatch.setattr(_blocks, "LONGEST_BLOCK", rows)
     assert_equal_scores(evaluate(query, gallery, metric=metric), whole, tolerance=0)
     blocked = match(query, gallery, metric=metric)
     np.testing.assert_array_equal(blocked.rows, ranking.rows)
     np.testing.assert_array_equal(blocked.scores, ranking.scores)
 
 
-def test_a_budget_below_one_row_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    query, gallery = random_side(1, 5), random_side(2, 60)
-    expected = evaluate(query, gallery)
-    monkeypatch.setattr(_comparing, "BLOCK_BYTES", 1)
-    assert_equal_scores(evaluate(query, gallery), expected)
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_a_gallery_that_does_not_fit_into_the_budget_is_read_in_parts(metric: str) -> None:
+    query = random_side(1, 40, dimensions=256)
+    gallery = random_side(2, 3000, dimensions=256, junk=0.1)
+    gallery.vectors[1000:2000:3] = gallery.vectors[:334]  # ties across the parts
+    gallery.vectors[2500:2600] = gallery.vectors[0]
+    assert gallery.vectors.nbytes > 2 * 2**20
+    whole, ranking = evaluate(query, gallery, metric=metric), match(query, gallery, metric=metric)
+    parts = evaluate(query, gallery, metric=metric, memory=2**20)
+    assert_equal_scores(parts, whole)
+    in_parts = match(query, gallery, metric=metric, memory=2**20)
+    np.testing.assert_array_equal(in_parts.rows, ranking.rows)
+    np.testing.assert_allclose(in_parts.scores, ranking.scores, rtol=1e-6)
+
+
+def test_vectors_may_be_mapped_from_disk(tmp_path: Path) -> None:
+    query, gallery = random_side(1, 20), random_side(2, 300, junk=0.2)
+    np.save(tmp_path / "vectors.npy", gallery.vectors)
+    mapped = Embeddings(np.load(tmp_path / "vectors.npy", mmap_mode="r"), gallery.samples)
+    assert_equal_scores(evaluate(query, mapped), evaluate(query, gallery), tolerance=0)
+
+
+def test_a_budget_too_small_to_work_in_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="expected at least 1048576"):
+        evaluate(random_side(1, 5), random_side(2, 60), memory=2**20 - 1)
 
 
 def test_the_embeddings_are_not_changed() -> None:
@@ -455,14 +476,13 @@ def test_the_embeddings_are_not_changed() -> None:
     np.testing.assert_array_equal(gallery.vectors, before[1])
 
 
-def test_memory_stays_far_below_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_stays_far_below_the_whole_matrix() -> None:
     query = random_side(1, 3000, people=300, dimensions=8)
     gallery = random_side(2, 6000, people=300, dimensions=8)
-    monkeypatch.setattr(_comparing, "BLOCK_BYTES", 2**20)
     matrix = 4 * len(query) * len(gallery)
     for score in (evaluate, match):
         tracemalloc.start()
-        score(query, gallery)
+        score(query, gallery, memory=2**21)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < matrix / 15

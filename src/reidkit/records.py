@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,7 +111,7 @@ class Embeddings:
             )
         shape = (len(self.samples), self.vectors.shape[1])
         _check_column("Embeddings.vectors", self.vectors, np.float32, shape)
-        bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
+        bad = _find_bad_rows(self.vectors)
         if len(bad):
             raise ShapeError(
                 f"Embeddings.vectors holds NaN or infinity in {len(bad)} of {shape[0]} rows, "
@@ -205,7 +206,11 @@ class Scores:
         queries: number of queries scored.
         gallery: number of gallery pictures scored against (junk left out).
         dropped: queries left out, by reason.
-        metric: `cosine` or `euclidean`.
+        metric: `cosine` or `euclidean`, or the name of another comparison.
+        precision: (K,) float32, mean share of hits within the first k places.
+        mAP_trapezoid: mAP with precision averaged by trapezoids, as some published tables have
+            it; for comparing with those only.
+        protocol: the name of the evaluation protocol.
     """
 
     mAP: float
@@ -215,9 +220,13 @@ class Scores:
     gallery: int
     metric: str
     dropped: DroppedQueries = field(default_factory=DroppedQueries)
+    precision: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    mAP_trapezoid: float = math.nan
+    protocol: str = "market1501"
 
     def __post_init__(self) -> None:
         _check_column("Scores.cmc", self.cmc, np.float32, (len(self.cmc),))
+        _check_column("Scores.precision", self.precision, np.float32, (len(self.precision),))
 
     def rank(self, k: int) -> float:
         """Give the Rank-k accuracy; beyond the gallery's size it is that of the last rank.
@@ -232,6 +241,16 @@ class Scores:
     def covers(self, k: int) -> bool:
         """Tell whether the CMC curve reaches rank k, or all of a smaller gallery."""
         return k >= 1 and (k <= len(self.cmc) or self.gallery <= len(self.cmc))
+
+
+def _find_bad_rows(vectors: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Find the rows with NaN or infinity, a part of the matrix at a time."""
+    step = max(1, 2**22 // vectors.shape[1])
+    parts = [
+        start + np.flatnonzero(~np.isfinite(vectors[start : start + step]).all(axis=1))
+        for start in range(0, len(vectors), step)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.intp)
 
 
 def _check_column(name: str, column: object, dtype: type, shape: tuple[int, ...]) -> None:

@@ -1,0 +1,35 @@
+"""Scores between two sets of vectors, exact and in bounded memory: blocks, never the whole matrix.
+
+A `Comparison` is the seam: `scoring` ranks by whatever scores it gives. Here are the two that
+compare vectors as they are; `reranking` has another one.
+"""
+
+from reidkit.comparing._blocks import (
+    METRICS,
+    Comparison,
+    VectorComparison,
+    choose_comparison,
+    find_nearest,
+)
+from reidkit.comparing._ordering import Ordered, count_rows, order_rows
+from reidkit.comparing._prepared import Prepared, prepare
+from reidkit.comparing._rows import MEMORY, Rows, check_memory, measure_squares, split_range, spread
+
+__all__ = [
+    "MEMORY",
+    "METRICS",
+    "Comparison",
+    "Ordered",
+    "Prepared",
+    "Rows",
+    "VectorComparison",
+    "check_memory",
+    "choose_comparison",
+    "count_rows",
+    "find_nearest",
+    "measure_squares",
+    "order_rows",
+    "prepare",
+    "split_range",
+    "spread",
+]

@@ -1,0 +1,157 @@
+"""Vectors made ready for matrix products: unit length, or moved to where float32 is finest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.comparing._rows import Rows, measure_squares, split_range
+from reidkit.errors import ArgumentError
+
+SHORTEST_LENGTH = 1e-12
+"""Cosine divides a shorter vector by this, so that a vector of zeros stays one (as torch does)."""
+
+LONGEST_LENGTH = 1e18
+"""Squares of longer vectors overflow float32."""
+
+_READ_BYTES = 2**24
+"""Bytes of vectors that are made ready at once: they stay in a processor's cache."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A side made ready: `query @ row`, less both half squares, is a score.
+
+    Columns:
+        source: the M rows as they came.
+        held: (M, D) float32 the rows made ready, `None` where they do not fit into memory and
+            are made ready each time they are read.
+        middle: (D,) float32 what is subtracted from both sides (`euclidean`), or `None`.
+        half_squares: (M,) float32 half the squared lengths (`euclidean`), or `None`.
+        copies, originals: (C,) the rows that repeat the vectors of earlier rows, and those.
+    """
+
+    source: Rows
+    held: NDArray[np.float32] | None
+    middle: NDArray[np.float32] | None
+    half_squares: NDArray[np.float32] | None
+    copies: NDArray[np.intp]
+    originals: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Give the rows `start` to `stop`, made ready; (n, D). They must not be changed."""
+        if self.held is not None:
+            return self.held[start:stop]
+        return self.source.read(start, stop, _find_change(self.middle))
+
+    def read_queries(self, queries: Rows, start: int, stop: int) -> NDArray[np.float32]:
+        """Give the rows `start` to `stop` of queries, made ready to meet these rows; (n, D)."""
+        rows = queries.read(start, stop, _find_change(self.middle))
+        if self.middle is not None:
+            _check_longest(measure_squares(rows))
+        return rows
+
+
+def prepare(source: Rows, metric: str, memory: int) -> Prepared:
+    """Make a gallery ready, and hold it in memory where that takes at most `memory` bytes.
+
+    Raises:
+        ArgumentError: vectors whose Euclidean distances overflow float32.
+    """
+    middle = _find_middle(source, memory) if metric == "euclidean" else None
+    checksums = np.empty(len(source), np.uint64)
+    squares = np.empty(len(source) if metric == "euclidean" else 0)
+    held = None
+    if 4 * source.dimension * len(source) <= memory:
+        held = np.empty((len(source), source.dimension), np.float32)
+    change = _find_change(middle)
+    for start, stop in split_range(len(source), _count_rows(source, memory)):
+        rows = source.read(start, stop, change)
+        # Whole numbers add up to the same sum in any order: equal vectors have equal sums.
+        np.sum(rows.view(np.uint32), axis=1, dtype=np.uint64, out=checksums[start:stop])
+        if len(squares):
+            squares[start:stop] = measure_squares(rows)
+        if held is not None:
+            held[start:stop] = rows
+    _check_longest(squares)
+    half_squares = (squares / 2).astype(np.float32) if len(squares) else None
+    nothing = np.empty(0, np.intp)
+    prepared = Prepared(source, held, middle, half_squares, nothing, nothing)
+    copies, originals = _find_copies(prepared, checksums)
+    return dataclasses.replace(prepared, copies=copies, originals=originals)
+
+
+def _find_change(
+    middle: NDArray[np.float32] | None,
+) -> Callable[[NDArray[np.float32]], None]:
+    """Give what makes rows ready in place."""
+
+    def change(rows: NDArray[np.float32]) -> None:
+        if middle is not None:
+            rows -= middle
+        else:
+            # Division in float64 lets parallel vectors come out equal.
+            precise = rows.astype(np.float64)
+            lengths = np.sqrt(np.einsum("ij,ij->i", precise, precise))
+            precise /= np.maximum(lengths, SHORTEST_LENGTH)[:, None]
+            rows[:] = precise
+        rows += 0  # makes -0 and 0 the same bytes
+
+    return change
+
+
+def _find_middle(source: Rows, memory: int) -> NDArray[np.float32] | None:
+    """Find what to subtract from both sides, which changes no distance.
+
+    Far from the origin the small differences between distances drown in float32. The middle is
+    rounded to a power of two below the gallery's spread: what float32 held exactly stays exact,
+    so that ties stay ties.
+    """
+    total, squares = np.zeros(source.dimension), 0.0
+    for start, stop in split_range(len(source), _count_rows(source, memory)):
+        rows = source.read(start, stop)
+        total += rows.sum(axis=0, dtype=np.float64)
+        squares += float(measure_squares(rows).sum())
+    middle = total / len(source)
+    variance = squares / len(source) - middle @ middle
+    if not (variance > 0 and np.isfinite(variance)):
+        return np.zeros(source.dimension, np.float32)
+    step = 2.0 ** np.floor(np.log2(np.sqrt(variance / len(middle))))
+    return (np.rint(middle / step) * step).astype(np.float32)
+
+
+def _check_longest(squares: NDArray[np.float64]) -> None:
+    longest = float(np.sqrt(squares.max(initial=0)))
+    if longest > LONGEST_LENGTH:
+        raise ArgumentError(
+            f"a vector is {longest:.3g} long, beyond {LONGEST_LENGTH:.0e} Euclidean distances "
+            "overflow float32: use the cosine metric or scale the vectors down"
+        )
+
+
+def _count_rows(source: Rows, memory: int) -> int:
+    """Count the rows that are read at once when not all of them are held."""
+    return max(1, min(memory // 4, _READ_BYTES) // (4 * source.dimension))
+
+
+def _find_copies(
+    prepared: Prepared, checksums: NDArray[np.uint64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find the rows that repeat an earlier row's vector, and those earlier rows."""
+    _, inverse, counts = np.unique(checksums, return_inverse=True, return_counts=True)
+    first: dict[int, int] = {}
+    copies, originals = [], []
+    for row in np.flatnonzero(counts[inverse] > 1).tolist():
+        vector = prepared.read(row, row + 1)[0]
+        original = first.setdefault(hash(vector.tobytes()), row)
+        if original != row and np.array_equal(vector, prepared.read(original, original + 1)[0]):
+            copies.append(row)
+            originals.append(original)
+    return np.array(copies, np.intp), np.array(originals, np.intp)

@@ -1,0 +1,64 @@
+"""Ranked lists: the best gallery rows of every query."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reidkit.comparing import (
+    MEMORY,
+    Comparison,
+    check_memory,
+    count_rows,
+    find_nearest,
+    split_range,
+    spread,
+)
+from reidkit.errors import ArgumentError
+from reidkit.records import Embeddings, Matches
+from reidkit.scoring._protocols import MARKET1501, Protocol
+from reidkit.scoring._sides import check_sides
+
+
+def match(
+    query: Embeddings,
+    gallery: Embeddings,
+    *,
+    metric: str | Comparison = "cosine",
+    count: int = 10,
+    protocol: Protocol = MARKET1501,
+    memory: int = MEMORY,
+) -> Matches:
+    """Give the best gallery rows of every query, in the order that `evaluate` scores.
+
+    The same rows are left out: junk, and for each query what the protocol removes. No query
+    is dropped. `Matches.scores` holds the cosine, or for `euclidean` minus the distance.
+
+    `query` and `gallery` hold (Q, D) and (G, D) vectors; (Q, `count`) matches come back.
+
+    Raises:
+        ArgumentError: as `evaluate`, and for a `count` below 1.
+        MismatchError: the embeddings are of two models.
+    """
+    if count < 1:
+        raise ArgumentError(f"count is {count}, expected at least 1")
+    check_memory(memory)
+    sides = check_sides(query, gallery, metric=metric, protocol=protocol)
+    rows = np.full((len(query), count), -1, np.int64)
+    scores = np.full((len(query), count), -np.inf, np.float32)
+    blocks = sides.comparison.score_blocks(
+        sides.queries, sides.gallery, asked=np.arange(len(query)), memory=memory
+    )
+    for start, block in blocks:
+        parts = split_range(len(block), count_rows(block.shape[1]))
+
+        def work(first: int, last: int) -> None:
+            for begin, end in parts[first:last]:  # noqa: B023 - used up within the iteration
+                part = block[begin:end]  # noqa: B023
+                asked = slice(start + begin, start + end)  # noqa: B023
+                removed = sides.kin.find_removed(asked)
+                part[removed.queries, removed.rows] = -np.inf
+                rows[asked], scores[asked] = find_nearest(part, count)
+
+        spread(work, len(parts), 1)
+    worded = sides.comparison.word_scores(scores)
+    return Matches(np.where(rows >= 0, sides.kept[rows], -1), worded)

@@ -1,0 +1,89 @@
+"""The two sides of an evaluation, checked to belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.comparing import Comparison, Rows, choose_comparison
+from reidkit.errors import ArgumentError, MismatchError
+from reidkit.records import JUNK, DroppedQueries, Embeddings, Samples, check_same_model
+from reidkit.scoring._kin import Kin, count_dropped, explain_nothing_to_score, find_kin
+from reidkit.scoring._protocols import MARKET1501, Protocol
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sides:
+    """Two sides that were checked to belong together, and who is whose kin.
+
+    `kept` (G,) are the gallery rows that are not junk.
+    """
+
+    comparison: Comparison
+    queries: Rows
+    gallery: Rows
+    kept: NDArray[np.intp]
+    kin: Kin
+    dropped: DroppedQueries
+
+    def find_scored(self) -> NDArray[np.intp]:
+        """Give the queries that have a right answer.
+
+        Raises:
+            MismatchError: none has.
+        """
+        scored = np.flatnonzero(self.kin.count_hits())
+        if not len(scored):
+            raise MismatchError(explain_nothing_to_score(self.dropped))
+        return scored
+
+
+def find_scored(
+    query: Samples, gallery: Samples, protocol: Protocol = MARKET1501
+) -> NDArray[np.bool_]:
+    """Mark the queries that `evaluate` scores: those with a hit in the gallery; (Q,)."""
+    kin = find_kin(query, gallery.select(gallery.person_ids != JUNK), protocol)
+    return kin.count_hits() > 0
+
+
+def check_sides(
+    query: Embeddings, gallery: Embeddings, *, metric: str | Comparison, protocol: Protocol
+) -> Sides:
+    """Check that two sides can be compared, and leave junk out of the gallery.
+
+    Raises:
+        ArgumentError, MismatchError: as `evaluate`.
+    """
+    comparison = choose_comparison(metric)
+    check_same_model(query, gallery)
+    if not len(query):
+        raise ArgumentError("there are no queries: the query embeddings hold no pictures")
+    kept = np.flatnonzero(gallery.samples.person_ids != JUNK)
+    if not len(kept):
+        raise ArgumentError(
+            f"there is nothing to search in: all {len(gallery)} pictures of the gallery are "
+            f"junk (person id {JUNK}); give the split called gallery, with its person ids"
+        )
+    return join_sides(query, gallery, kept=kept, comparison=comparison, protocol=protocol)
+
+
+def join_sides(
+    query: Embeddings,
+    gallery: Embeddings,
+    *,
+    kept: NDArray[np.intp],
+    comparison: Comparison,
+    protocol: Protocol,
+) -> Sides:
+    """Put two sides together, of the gallery the rows `kept`."""
+    kin = find_kin(query.samples, gallery.samples.select(kept), protocol)
+    return Sides(
+        comparison,
+        Rows.all_of(query.vectors),
+        Rows(gallery.vectors, kept),
+        kept,
+        kin,
+        count_dropped(query.samples, kin),
+    )
