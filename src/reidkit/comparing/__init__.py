@@ -10,15 +10,27 @@ from reidkit.comparing._blocks import (
     VectorComparison,
     choose_comparison,
     find_nearest,
+    multiply_blocks,
 )
+from reidkit.comparing._neighbours import Neighbours, find_neighbours
 from reidkit.comparing._ordering import Ordered, count_rows, order_rows
 from reidkit.comparing._prepared import Prepared, prepare
-from reidkit.comparing._rows import MEMORY, Rows, check_memory, measure_squares, split_range, spread
+from reidkit.comparing._rows import (
+    MEMORY,
+    Joined,
+    Rows,
+    check_memory,
+    measure_squares,
+    split_range,
+    spread,
+)
 
 __all__ = [
     "MEMORY",
     "METRICS",
     "Comparison",
+    "Joined",
+    "Neighbours",
     "Ordered",
     "Prepared",
     "Rows",
@@ -27,7 +39,9 @@ __all__ = [
     "choose_comparison",
     "count_rows",
     "find_nearest",
+    "find_neighbours",
     "measure_squares",
+    "multiply_blocks",
     "order_rows",
     "prepare",
     "split_range",

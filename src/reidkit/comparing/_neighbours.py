@@ -1,0 +1,198 @@
+"""The nearest neighbours of every vector among all of them, each product computed once.
+
+The matrix of products is symmetric: only blocks on and above its diagonal are computed, and what
+they hold counts for their rows and for their columns. Of each row only the nearest are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.comparing._prepared import Prepared
+from reidkit.comparing._rows import split_range, spread
+
+_BLOCK_ROWS = 1024
+_PART = 2**19
+"""Scores that a thread looks through at once: they stay in its cache."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """The K nearest of N vectors to each of them, nearest first, equal ones by row.
+
+    Columns:
+        rows: (N, K) int32, the vector itself among them.
+        distances: (N, K) float32, squared Euclidean, at least 0.
+        farthest: (N,) float32, squared distance to the farthest of all N.
+    """
+
+    rows: NDArray[np.int32]
+    distances: NDArray[np.float32]
+    farthest: NDArray[np.float32]
+
+
+def find_neighbours(prepared: Prepared, count: int, memory: int) -> Neighbours:
+    """Find the `count` (at most N) nearest of the prepared vectors to each of them.
+
+    Takes up about `memory` bytes, and (N, 5 count) slots.
+    """
+    prepared = prepared.with_squares(memory)
+    unique = np.setdiff1d(np.arange(len(prepared)), prepared.copies)
+    count = min(count, len(prepared))
+    if len(unique) == len(prepared):
+        return _find_distinct(prepared, count, memory)
+    found = _find_distinct(prepared.select(unique), min(count, len(unique)), memory)
+    return _add_copies(prepared, unique, found, count)
+
+
+def _find_distinct(prepared: Prepared, count: int, memory: int) -> Neighbours:
+    length = len(prepared)
+    halves = prepared.half_squares
+    nearest = _Nearest(length, count)
+    lowest = np.full(length, np.inf, np.float32)
+    rows = max(1, min(_BLOCK_ROWS, memory // 8 // (4 * prepared.dimension)))
+    width = max(rows, memory // 8 // (4 * rows))
+    space = np.empty(rows * min(width, length), np.float32)
+    for start, stop in split_range(length, rows):
+        asked = prepared.read(start, stop)
+        for first, last in split_range(length - start, width):
+            first, last = first + start, last + start
+            scores = space[: (stop - start) * (last - first)].reshape(stop - start, -1)
+            np.matmul(asked, prepared.read(first, last).T, out=scores)
+            if halves is not None:
+                scores -= halves[start:stop, None]
+                scores -= halves[first:last]
+            # A vector's distance to itself is 0, whatever rounding says.
+            own = np.arange(max(start, first), min(stop, last))
+            scores[own - start, own - first] = 1 if halves is None else 0
+            nearest.add_rows(scores, start, first, lowest)
+            beyond = max(first, stop)
+            if beyond < last:
+                nearest.add_columns(scores[:, beyond - first :], start, beyond, lowest)
+    best, values = nearest.finish()
+    return Neighbours(best, prepared.turn_to_squares(values), prepared.turn_to_squares(lowest))
+
+
+class _Nearest:
+    """The best entries so far of each row, in slots; full slots are cut down to the best."""
+
+    def __init__(self, length: int, count: int) -> None:
+        self.count = count
+        self.slots = max(5 * count, 16)
+        self.scores = np.full((length, self.slots), -np.inf, np.float32)
+        self.rows = np.zeros((length, self.slots), np.int32)
+        self.filled = np.zeros(length, np.int64)
+        self.bounds = np.full(length, -np.inf, np.float32)
+        """What an entry must surpass to be among the best."""
+
+    def add_rows(
+        self, scores: NDArray[np.float32], start: int, first: int, lowest: NDArray[np.float32]
+    ) -> None:
+        """Add a block: row r of it is row `start` + r, column c is row `first` + c."""
+
+        def work(begin: int, end: int) -> None:
+            part, rows = scores[begin:end], slice(start + begin, start + end)
+            self._bound(rows, part.T)
+            lowest[rows] = np.minimum(lowest[rows], part.min(axis=1))
+            entries = np.flatnonzero(part > self.bounds[rows, None])
+            row, column = np.divmod(entries, part.shape[1])
+            self._insert(row + rows.start, column + first, part[row, column])
+
+        spread(work, len(scores), max(1, _PART // scores.shape[1]))
+
+    def add_columns(
+        self, scores: NDArray[np.float32], start: int, first: int, lowest: NDArray[np.float32]
+    ) -> None:
+        """Add the same block, turned: column c is the row `first` + c that gets entries."""
+
+        def work(begin: int, end: int) -> None:
+            part, rows = scores[:, begin:end], slice(first + begin, first + end)
+            self._bound(rows, part)
+            lowest[rows] = np.minimum(lowest[rows], part.min(axis=0))
+            entries = np.flatnonzero(part > self.bounds[rows])
+            row, column = np.divmod(entries, part.shape[1])
+            # Narrow whole numbers are sorted by counting.
+            order = np.argsort(column.astype(np.uint16), kind="stable")
+            row, column = row[order], column[order]
+            self._insert(column + rows.start, row + start, part[row, column])
+
+        spread(work, scores.shape[1], max(1, min(2**16, _PART // len(scores))))
+
+    def finish(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Give each row's best entries, (N, count), best first, and their scores."""
+
+        def work(start: int, stop: int) -> None:
+            self._cut(np.arange(start, stop))
+
+        spread(work, len(self.filled), 2048)
+        return self.rows[:, : self.count].copy(), self.scores[:, : self.count].copy()
+
+    def _bound(self, rows: slice, scores: NDArray[np.float32]) -> None:
+        """Give rows that have none a bound, from the first scores that they meet, (n, rows).
+
+        The least of the maxima of `count` groups: at least that many entries reach it.
+        """
+        width = len(scores) // self.count
+        bounds = self.bounds[rows]
+        new = np.isneginf(bounds)
+        if width == 0 or not new.any():
+            return
+        groups = scores[: width * self.count].reshape(self.count, width, -1)
+        least = groups.max(axis=1).min(axis=0)
+        bounds[new] = np.nextafter(least, np.float32(-np.inf))[new]
+
+    def _insert(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64], scores: NDArray[np.float32]
+    ) -> None:
+        """Put entries, sorted by row, behind those that are there."""
+        while len(rows):
+            first = np.flatnonzero(np.diff(rows, prepend=-1))
+            counts = np.diff(first, append=len(rows))
+            places = np.arange(len(rows)) - np.repeat(first, counts) + self.filled[rows]
+            fits = places < self.slots
+            self.scores[rows[fits], places[fits]] = scores[fits]
+            self.rows[rows[fits], places[fits]] = columns[fits]
+            touched = rows[first]
+            self.filled[touched] = np.minimum(self.filled[touched] + counts, self.slots)
+            self._cut(touched[self.filled[touched] > self.slots // 2])
+            late = ~fits & (scores > self.bounds[rows])
+            rows, columns, scores = rows[late], columns[late], scores[late]
+
+    def _cut(self, rows: NDArray[np.int64]) -> None:
+        """Sort rows and keep their best; equal scores stay in the order they came, by row."""
+        scores = self.scores[rows]
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : self.count]
+        best = np.take_along_axis(scores, order, axis=1)
+        self.rows[rows, : self.count] = np.take_along_axis(self.rows[rows], order, axis=1)
+        self.scores[rows, : self.count] = best
+        self.scores[rows, self.count :] = -np.inf
+        self.filled[rows] = np.minimum(self.filled[rows], self.count)
+        full = self.filled[rows] == self.count
+        self.bounds[rows[full]] = best[full, -1]
+
+
+def _add_copies(
+    prepared: Prepared, unique: NDArray[np.intp], found: Neighbours, count: int
+) -> Neighbours:
+    """Put the rows that repeat a vector beside it in all lists."""
+    group = np.empty(len(prepared), np.int64)
+    group[unique] = np.arange(len(unique))
+    group[prepared.copies] = group[prepared.originals]
+    members = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[members], np.arange(len(unique) + 1))
+    rows = np.empty((len(unique), count), np.int32)
+    distances = np.empty((len(unique), count), np.float32)
+
+    def work(begin: int, end: int) -> None:
+        for index in range(begin, end):
+            lists = [members[starts[g] : starts[g + 1]][:count] for g in found.rows[index]]
+            row = np.concatenate(lists)
+            distance = np.repeat(found.distances[index], [len(part) for part in lists])
+            order = np.lexsort((row, distance))[:count]
+            rows[index], distances[index] = row[order], distance[order]
+
+    spread(work, len(unique), 256)
+    return Neighbours(rows[group], distances[group], found.farthest[group])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.comparing._rows import Rows, measure_squares, split_range
+from reidkit.comparing._rows import Joined, Rows, measure_squares, split_range
 from reidkit.errors import ArgumentError
 
 SHORTEST_LENGTH = 1e-12
@@ -17,6 +18,9 @@ SHORTEST_LENGTH = 1e-12
 
 LONGEST_LENGTH = 1e18
 """Squares of longer vectors overflow float32."""
+
+_UNIT = 1e-5
+"""Squared lengths this near to 1 are those of unit vectors."""
 
 _READ_BYTES = 2**24
 """Bytes of vectors that are made ready at once: they stay in a processor's cache."""
@@ -35,7 +39,7 @@ class Prepared:
         copies, originals: (C,) the rows that repeat the vectors of earlier rows, and those.
     """
 
-    source: Rows
+    source: Rows | Joined
     held: NDArray[np.float32] | None
     middle: NDArray[np.float32] | None
     half_squares: NDArray[np.float32] | None
@@ -44,6 +48,23 @@ class Prepared:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def dimension(self) -> int:
+        """The length D of each vector."""
+        return self.source.dimension
+
+    def select(self, rows: NDArray[np.intp]) -> Prepared:
+        """Take some of the rows, none of which repeats another's vector."""
+        nothing = np.empty(0, np.intp)
+        return Prepared(
+            self.source.select(rows),
+            None if self.held is None else self.held[rows],
+            self.middle,
+            None if self.half_squares is None else self.half_squares[rows],
+            nothing,
+            nothing,
+        )
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give the rows `start` to `stop`, made ready; (n, D). They must not be changed."""
@@ -58,8 +79,63 @@ class Prepared:
             _check_longest(measure_squares(rows))
         return rows
 
+    def with_squares(self, memory: int) -> Prepared:
+        """Add half the squared lengths, unless all lengths are 1: then distances need none."""
+        if self.half_squares is not None:
+            return self
+        squares = np.empty(len(self))
+        for start, stop in split_range(len(self), _count_rows(self.source, memory)):
+            squares[start:stop] = measure_squares(self.read(start, stop))
+        if np.all(np.abs(squares - 1) < _UNIT):
+            return self
+        return dataclasses.replace(self, half_squares=(squares / 2).astype(np.float32))
 
-def prepare(source: Rows, metric: str, memory: int) -> Prepared:
+    def turn_to_squares(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn scores, made with these half squares or of unit vectors, to squared distances."""
+        longest = np.float32(2 if self.half_squares is None else 0)
+        squares: NDArray[np.float32] = np.maximum(longest - np.float32(2) * scores, np.float32(0))
+        return squares
+
+    def measure_squares(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Give the squared distances of pairs (P,) of these rows; `rows` ascend."""
+        squares = np.empty(len(rows), np.float32)
+        edges = np.append(np.flatnonzero(np.diff(rows, prepend=-1)), len(rows))
+        for start, stop in itertools.pairwise(edges.tolist()):
+            between = self._take(columns[start:stop])
+            between -= self._take(rows[start : start + 1])
+            np.einsum("ij,ij->i", between, between, out=squares[start:stop])
+        return squares
+
+    def select_last(self, count: int) -> Prepared:
+        """Take the last rows of two sides that were joined: the second side."""
+        start = len(self) - count
+        group = np.arange(len(self))
+        group[self.copies] = self.originals
+        _, first, inverse = np.unique(group[start:], return_index=True, return_inverse=True)
+        originals = first[inverse]
+        copies = np.flatnonzero(originals != np.arange(count))
+        return Prepared(
+            self.source.select(np.arange(start, len(self))),
+            None if self.held is None else self.held[start:],
+            self.middle,
+            None if self.half_squares is None else self.half_squares[start:],
+            copies,
+            originals[copies],
+        )
+
+    def _take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        if self.held is not None:
+            return self.held[rows]
+        order = np.argsort(rows)
+        taken = np.empty((len(rows), self.dimension), np.float32)
+        taken[order] = self.source.select(rows[order]).read(0, len(rows))
+        _find_change(self.middle)(taken)
+        return taken
+
+
+def prepare(source: Rows | Joined, metric: str, memory: int) -> Prepared:
     """Make a gallery ready, and hold it in memory where that takes at most `memory` bytes.
 
     Raises:
@@ -107,7 +183,7 @@ def _find_change(
     return change
 
 
-def _find_middle(source: Rows, memory: int) -> NDArray[np.float32] | None:
+def _find_middle(source: Rows | Joined, memory: int) -> NDArray[np.float32] | None:
     """Find what to subtract from both sides, which changes no distance.
 
     Far from the origin the small differences between distances drown in float32. The middle is
@@ -136,7 +212,7 @@ def _check_longest(squares: NDArray[np.float64]) -> None:
         )
 
 
-def _count_rows(source: Rows, memory: int) -> int:
+def _count_rows(source: Rows | Joined, memory: int) -> int:
     """Count the rows that are read at once when not all of them are held."""
     return max(1, min(memory // 4, _READ_BYTES) // (4 * source.dimension))
 

@@ -68,6 +68,41 @@ class Rows:
         return copy
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """Two sets of rows as one: those of `first`, then those of `second`."""
+
+    first: Rows
+    second: Rows
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @property
+    def dimension(self) -> int:
+        """The length D of each vector."""
+        return self.first.dimension
+
+    def select(self, rows: NDArray[np.intp]) -> Joined:
+        """Take some of the rows, given in ascending order."""
+        edge = int(np.searchsorted(rows, len(self.first)))
+        return Joined(
+            self.first.select(rows[:edge]), self.second.select(rows[edge:] - len(self.first))
+        )
+
+    def read(
+        self, start: int, stop: int, change: Callable[[NDArray[np.float32]], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Copy the rows `start` to `stop`; see `Rows.read`."""
+        edge = len(self.first)
+        if stop <= edge:
+            return self.first.read(start, stop, change)
+        if start >= edge:
+            return self.second.read(start - edge, stop - edge, change)
+        parts = self.first.read(start, edge, change), self.second.read(0, stop - edge, change)
+        return np.concatenate(parts)
+
+
 def check_memory(memory: int) -> None:
     """Refuse a memory budget too small to work in.
 

@@ -11,7 +11,7 @@ from reidkit.comparing import MEMORY, Comparison
 from reidkit.records import Embeddings
 from reidkit.scoring._evaluating import rank_all
 from reidkit.scoring._protocols import MARKET1501, Protocol
-from reidkit.scoring._sides import check_sides, join_sides
+from reidkit.scoring._sides import check_sides, join_sides, refuse_trials
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +48,7 @@ def score_cameras(
     Raises:
         ArgumentError, MismatchError: as `evaluate`.
     """
+    refuse_trials(protocol)
     sides = check_sides(query, gallery, metric=metric, protocol=protocol)
     sides.find_scored()
     seen_by = gallery.samples.camera_ids[sides.kept]

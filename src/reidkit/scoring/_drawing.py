@@ -37,7 +37,7 @@ def evaluate_drawn(
     kept = gallery.select(sides.kept)
     people, person = np.unique(kept.person_ids, return_inverse=True)
     own_person = np.searchsorted(people, query.person_ids[scored])
-    own_row = _find_own(query.select(scored), kept)
+    asked_path, given_path = _number_paths(query.select(scored), kept)
     random = np.random.default_rng(protocol.seed)
     orders = [random.permutation(len(kept)) for _ in range(protocol.trials)]
     ranks = np.empty((protocol.trials, len(scored)), np.int64)
@@ -55,8 +55,9 @@ def evaluate_drawn(
             answers = order[np.minimum.reduceat(places[hits.rows], starts)]
             ranks[trial, part] = _rank(block, order[drawn], answers, own_person[part])
             if not protocol.own_picture:
-                ranks[trial, part][answers == own_row[part]] = 0
-    return _average(sides, ranks, max_rank=min(max_rank, len(people)), protocol=protocol)
+                ranks[trial, part][given_path[answers] == asked_path[part]] = 0
+    depth = min(max_rank, len(people))
+    return _average(sides, ranks, len(people), max_rank=depth, protocol=protocol)
 
 
 def _rank(
@@ -76,7 +77,7 @@ def _rank(
 
 
 def _average(
-    sides: Sides, ranks: NDArray[np.int64], *, max_rank: int, protocol: Protocol
+    sides: Sides, ranks: NDArray[np.int64], people: int, *, max_rank: int, protocol: Protocol
 ) -> Scores:
     """Average (T, Q) ranks, 0 where a query was not asked, over trials and then over queries."""
     trials = np.count_nonzero(ranks, axis=0)
@@ -99,7 +100,7 @@ def _average(
         mINP=mean,
         cmc=cmc.astype(np.float32),
         queries=queries,
-        gallery=len(sides.kept),
+        gallery=people,
         metric=sides.comparison.name,
         dropped=dropped,
         precision=(cmc / np.arange(1, max_rank + 1)).astype(np.float32),
@@ -113,7 +114,11 @@ def _trapezoid(ranks: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
     return float((weights * np.where(ranks == 1, 1.0, 0.5 / ranks)).sum())
 
 
-def _find_own(query: Samples, gallery: Samples) -> NDArray[np.int64]:
-    """Give the gallery row of each query's very picture, -1 where it is not there; (Q,)."""
-    rows = {path: row for row, path in enumerate(gallery.paths.tolist())}
-    return np.array([rows.get(path, -1) for path in query.paths.tolist()], np.int64)
+def _number_paths(query: Samples, gallery: Samples) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number the pictures by path, equal paths alike; (Q,) and (G,)."""
+    numbers: dict[str, int] = {}
+    asked, given = (
+        np.array([numbers.setdefault(path, len(numbers)) for path in paths.tolist()], np.int64)
+        for paths in (query.paths, gallery.paths)
+    )
+    return asked, given

@@ -14,7 +14,7 @@ from reidkit.records import Embeddings, Scores
 from reidkit.scoring._drawing import evaluate_drawn
 from reidkit.scoring._protocols import MARKET1501, Protocol
 from reidkit.scoring._ranking import Ranks, rank_block
-from reidkit.scoring._sides import Sides, check_sides
+from reidkit.scoring._sides import Sides, check_sides, refuse_trials
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,11 +125,7 @@ def score_queries(
         ArgumentError, MismatchError: as `evaluate`, and for a single-shot protocol, whose ranks
             differ from trial to trial.
     """
-    if protocol.trials:
-        raise ArgumentError(
-            f"the protocol {protocol.name} draws {protocol.trials} galleries: a query has no "
-            "single list of ranks; use a protocol without trials"
-        )
+    refuse_trials(protocol)
     sides = check_sides(query, gallery, metric=metric, protocol=protocol)
     scored = sides.find_scored()
     parts = list(rank_all(sides, scored, memory))

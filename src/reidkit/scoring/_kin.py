@@ -88,9 +88,8 @@ def find_kin(query: Samples, gallery: Samples, protocol: Protocol) -> Kin:
     end = np.searchsorted(found, person + len(seen_by))
     first = np.searchsorted(found, asked)
     last = np.searchsorted(found, asked, "right")
-    if protocol.removed == "nothing":
-        first = start
-        last = start
+    own = (start, start) if protocol.removed == "nothing" else (first, last)
+    bounds = (start, *own, end)
     by_camera, others = np.empty(0, np.int64), np.zeros((len(query), 2), np.int64)
     if protocol.removed == "camera":
         query_camera, gallery_camera = np.split(camera, [len(query)])
@@ -98,7 +97,7 @@ def find_kin(query: Samples, gallery: Samples, protocol: Protocol) -> Kin:
         seen = gallery_camera[by_camera]
         first_place = np.searchsorted(seen, query_camera)
         others = np.stack((first_place, np.searchsorted(seen, query_camera, "right")), axis=1)
-    return Kin(order, np.stack((start, first, last, end), axis=1), by_camera, others)
+    return Kin(order, np.stack(bounds, axis=1), by_camera, others)
 
 
 def count_dropped(query: Samples, kin: Kin) -> DroppedQueries:

@@ -16,7 +16,7 @@ from reidkit.comparing import (
 from reidkit.errors import ArgumentError
 from reidkit.records import Embeddings, Matches
 from reidkit.scoring._protocols import MARKET1501, Protocol
-from reidkit.scoring._sides import check_sides
+from reidkit.scoring._sides import check_sides, refuse_trials
 
 
 def match(
@@ -42,6 +42,7 @@ def match(
     if count < 1:
         raise ArgumentError(f"count is {count}, expected at least 1")
     check_memory(memory)
+    refuse_trials(protocol)
     sides = check_sides(query, gallery, metric=metric, protocol=protocol)
     rows = np.full((len(query), count), -1, np.int64)
     scores = np.full((len(query), count), -np.inf, np.float32)

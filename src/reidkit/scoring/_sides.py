@@ -69,6 +69,19 @@ def check_sides(
     return join_sides(query, gallery, kept=kept, comparison=comparison, protocol=protocol)
 
 
+def refuse_trials(protocol: Protocol) -> None:
+    """Refuse a protocol that draws a gallery again and again, where one answer is asked for.
+
+    Raises:
+        ArgumentError: it is a single-shot protocol.
+    """
+    if protocol.trials:
+        raise ArgumentError(
+            f"the protocol {protocol.name} draws {protocol.trials} galleries: a query has no "
+            "single list of ranks; use a protocol without trials"
+        )
+
+
 def join_sides(
     query: Embeddings,
     gallery: Embeddings,

@@ -9,17 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.comparing import MEMORY, Comparison, check_memory, spread
-from reidkit.errors import MismatchError
+from reidkit.errors import ArgumentError, MismatchError
 from reidkit.records import JUNK, Embeddings
 from reidkit.scoring._kin import Kin
 from reidkit.scoring._protocols import MARKET1501, Protocol
-from reidkit.scoring._sides import check_sides
+from reidkit.scoring._sides import check_sides, refuse_trials
 
 FALSE_POSITIVE_RATES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 _BINS = 2**20
 _SHOWN_BINS = 128
 _CURVE_POINTS = 200
+_ROOM = 1 + 1e-12
+"""A hair of room for rounding: a third of three pairs is one."""
+
 _PART = 2**21
 """Scores that a thread counts at once."""
 
@@ -75,6 +78,10 @@ def measure_pairs(
         ArgumentError, MismatchError: as `evaluate`; also where no pair shows different people.
     """
     check_memory(memory)
+    refuse_trials(protocol)
+    for rate in rates:
+        if not 0 < rate <= 1:
+            raise ArgumentError(f"a false-positive rate is {rate}, expected above 0, at most 1")
     sides = check_sides(query, gallery, metric=metric, protocol=protocol)
     sides.find_scored()
     asked = np.flatnonzero(query.samples.person_ids != JUNK)
@@ -158,9 +165,8 @@ def _summarise(
     true = np.append(np.cumsum(pairs.same[::-1])[::-1], 0) / same
     false = np.append(np.cumsum(pairs.different[::-1])[::-1], 0) / different
     asked = np.array(rates, np.float64)
-    known = asked * different >= 1
-    # A hair of room: a third of three pairs is one.
-    places = np.searchsorted(-false, -asked * (1 + 1e-12))
+    known = asked * different * _ROOM >= 1
+    places = np.searchsorted(-false, -asked * _ROOM)
     crossing = int(np.flatnonzero(false <= 1 - true)[0])
     taken = np.flatnonzero(pairs.same + pairs.different)
     shown = np.unique(np.linspace(taken[0], taken[-1] + 1, _SHOWN_BINS + 1).astype(np.int64))
@@ -187,7 +193,7 @@ def _thin(
 ) -> NDArray[np.float64]:
     """Choose points of the ROC curve, evenly over the powers of ten of the false rate."""
     rates = np.append(0, np.logspace(-np.log10(different), 0, _CURVE_POINTS))
-    places = np.unique(np.searchsorted(-false, -rates * (1 + 1e-12)))[::-1]
+    places = np.unique(np.searchsorted(-false, -rates * _ROOM))[::-1]
     return np.stack((false[places], true[places]), axis=1)
 
 

@@ -1,0 +1,10 @@
+"""Re-ranking in bounded memory: k-reciprocal encoding, and searching with more than one vector.
+
+`KReciprocal` is a `Comparison`: give it to `scoring.evaluate` as `metric`. The rest makes
+embeddings from embeddings before they are scored.
+"""
+
+from reidkit.reranking._reranking import KReciprocal
+from reidkit.reranking._variants import VARIANTS, Variant
+
+__all__ = ["VARIANTS", "KReciprocal", "Variant"]
