@@ -214,3 +214,18 @@ def test_damaged_bytes_decode_or_are_refused(noise: bytes, place: int, kind: str
         return
     assert pixels.dtype == np.uint8
     assert pixels.shape[2] == 3
+
+
+def test_bytes_are_read_by_the_limits_of_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.jpg"
+    file.write_bytes(jpeg(smooth(20, 10)))
+    data = preprocess.read_bytes(file)
+    assert data == file.read_bytes()
+    assert np.array_equal(preprocess.decode_bytes(data, "a"), preprocess.decode(file))
+    monkeypatch.setattr(preprocess, "MAXIMUM_BYTES", len(data) - 1)
+    with pytest.raises(ImageError, match=f"{len(data)} bytes is too large"):
+        preprocess.read_bytes(str(file))
+    with pytest.raises(ImageError, match="No such file"):
+        preprocess.read_bytes(tmp_path / "gone.jpg")

@@ -98,7 +98,26 @@ def decode(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         ImageError: no such file, not a picture, truncated, or too large to be a crop.
     """
-    return decode_bytes(_read(str(path)), str(path))
+    return decode_bytes(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Read a picture file for `decode_bytes`, by the limits that hold for pictures.
+
+    Raises:
+        ImageError: no such file, not a file, or larger than `MAXIMUM_BYTES`.
+    """
+    path = str(path)
+    try:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError(path, "not a file")
+            if status.st_size > MAXIMUM_BYTES:
+                raise ImageError(path, f"{status.st_size} bytes is too large for a picture")
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise ImageError(path, getattr(error, "strerror", None) or str(error)) from error
 
 
 def decode_bytes(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -156,19 +175,6 @@ def _normalised_values(contract: InputSpec) -> NDArray[np.float32]:
     mean = np.array(contract.mean, np.float32)[:, None]
     std = np.array(contract.std, np.float32)[:, None]
     return (scaled - mean) / std
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(path, "not a file")
-            if status.st_size > MAXIMUM_BYTES:
-                raise ImageError(path, f"{status.st_size} bytes is too large for a picture")
-            return file.read()
-    except (OSError, ValueError) as error:
-        raise ImageError(path, getattr(error, "strerror", None) or str(error)) from error
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -80,7 +80,10 @@ def data(command: Command) -> Command:
         command,
         click.option("--data", "root", type=absolute, metavar="ROOT", help="Data set."),
         click.option(
-            "--layout", metavar="NAME", help="market1501 or table; found out when not given."
+            "--layout",
+            metavar="NAME",
+            help="market1501, table, dukemtmc, msmt17-v1, msmt17-v2, cuhk03-labeled, "
+            "cuhk03-detected, veri776 or viper; found out when not given.",
         ),
     )
 

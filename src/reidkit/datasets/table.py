@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from reidkit.datasets.folders import list_ten
 from reidkit.errors import DatasetError
 from reidkit.records import Dataset, Samples
 
@@ -57,6 +58,13 @@ def load(root: Path) -> Dataset:
     return Dataset("table", **splits)
 
 
+def recognise(root: Path) -> bool:
+    """Tell whether `root` is a CSV file, or a folder that holds `dataset.csv`."""
+    if root.is_file():
+        return root.suffix.lower() == ".csv"
+    return (root / FILE).is_file()
+
+
 def _read_rows(file: Path) -> list[_Row]:
     rows: list[_Row] = []
     faults: list[str] = []
@@ -76,7 +84,10 @@ def _read_rows(file: Path) -> list[_Row]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{file} is not a CSV file in UTF-8: {error}") from error
     if faults:
-        raise DatasetError(_explain_faults(file, faults))
+        raise DatasetError(
+            f"{len(faults)} rows of {file} cannot be used:{list_ten(faults)}\n"
+            "Correct or remove them"
+        )
     if not rows:
         raise DatasetError(f"{file} holds no rows under its header: there are no pictures")
     return rows
@@ -108,12 +119,6 @@ def _parse(fields: list[str], places: list[int], folder: str) -> _Row | str:
     if split not in SPLITS:
         return f"split is {split!r}, expected one of {', '.join(SPLITS)}"
     return _Row(os.path.join(folder, path), int(person), int(camera), split)  # noqa: PTH118
-
-
-def _explain_faults(file: Path, faults: list[str]) -> str:
-    more = f"\n  ... and {len(faults) - 10} more" if len(faults) > 10 else ""
-    shown = "\n".join(f"  {fault}" for fault in faults[:10])
-    return f"{len(faults)} rows of {file} cannot be used:\n{shown}{more}\nCorrect or remove them"
 
 
 def _select(rows: list[_Row], split: str) -> Samples:
