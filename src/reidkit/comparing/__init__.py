@@ -14,7 +14,7 @@ from reidkit.comparing._blocks import (
 )
 from reidkit.comparing._neighbours import Neighbours, find_neighbours
 from reidkit.comparing._ordering import Ordered, count_rows, order_rows
-from reidkit.comparing._prepared import Prepared, prepare
+from reidkit.comparing._prepared import Prepared, prepare, to_unit_length
 from reidkit.comparing._rows import (
     MEMORY,
     Joined,
@@ -46,4 +46,5 @@ __all__ = [
     "prepare",
     "split_range",
     "spread",
+    "to_unit_length",
 ]

@@ -103,8 +103,8 @@ class Prepared:
         squares = np.empty(len(rows), np.float32)
         edges = np.append(np.flatnonzero(np.diff(rows, prepend=-1)), len(rows))
         for start, stop in itertools.pairwise(edges.tolist()):
-            between = self._take(columns[start:stop])
-            between -= self._take(rows[start : start + 1])
+            between = self.take(columns[start:stop])
+            between -= self.take(rows[start : start + 1])
             np.einsum("ij,ij->i", between, between, out=squares[start:stop])
         return squares
 
@@ -125,7 +125,8 @@ class Prepared:
             originals[copies],
         )
 
-    def _take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Copy some rows, made ready, in any order; (n, D)."""
         if self.held is not None:
             return self.held[rows]
         order = np.argsort(rows)
@@ -162,6 +163,11 @@ def prepare(source: Rows | Joined, metric: str, memory: int) -> Prepared:
     prepared = Prepared(source, held, middle, half_squares, nothing, nothing)
     copies, originals = _find_copies(prepared, checksums)
     return dataclasses.replace(prepared, copies=copies, originals=originals)
+
+
+def to_unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give the vectors (N, D) at unit length, as `cosine` compares them; zeros stay zeros."""
+    return Rows.all_of(vectors).read(0, len(vectors), _find_change(None))
 
 
 def _find_change(

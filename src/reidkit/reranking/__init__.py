@@ -4,7 +4,21 @@
 embeddings from embeddings before they are scored.
 """
 
+from reidkit.reranking._expanding import (
+    augment_gallery,
+    average_flips,
+    expand_queries,
+    pool_queries,
+)
 from reidkit.reranking._reranking import KReciprocal
 from reidkit.reranking._variants import VARIANTS, Variant
 
-__all__ = ["VARIANTS", "KReciprocal", "Variant"]
+__all__ = [
+    "VARIANTS",
+    "KReciprocal",
+    "Variant",
+    "augment_gallery",
+    "average_flips",
+    "expand_queries",
+    "pool_queries",
+]
