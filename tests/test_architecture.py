@@ -30,6 +30,7 @@ HOMES = {
     "yacs": ["configs.py"],
     "yaml": ["configs.py"],
     "fastapi": [],
+    "umap": ["reports/_map.py"],
     "PIL": ["preprocess.py", "datasets/drawn/", "reports/"],
     "simplejpeg": ["preprocess.py"],
     "safetensors": ["checkpoints/", "cli/demo.py"],

@@ -386,7 +386,10 @@ def test_short_lists_and_short_curves_fit(tmp_path: Path) -> None:
         [None, "query", "right", "wrong"]
     )
     assert "1 query searched 2 gallery pictures" in source
-    assert [row.text for row in page.all("tr")][1:] == ["1 100.0 %"]
+    assert [row.text for row in page.all("tr")] == [
+        "Rank Right match within Precision",
+        "1 100.0 % 100.0 %",
+    ]
 
 
 def test_lists_longer_than_ten_show_ten(tmp_path: Path) -> None:

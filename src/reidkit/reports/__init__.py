@@ -5,7 +5,18 @@ network. The same values give the same bytes.
 """
 
 from reidkit.reports._certificate import write_certificate_report
+from reidkit.reports._dataset import write_dataset_report
 from reidkit.reports._evaluation import write_report
+from reidkit.reports._findings import Findings
+from reidkit.reports._map import EmbeddingMap, project_embeddings
 from reidkit.reports._ranked import SHOWN_MATCHES
 
-__all__ = ["SHOWN_MATCHES", "write_certificate_report", "write_report"]
+__all__ = [
+    "SHOWN_MATCHES",
+    "EmbeddingMap",
+    "Findings",
+    "project_embeddings",
+    "write_certificate_report",
+    "write_dataset_report",
+    "write_report",
+]

@@ -40,7 +40,7 @@ def plan_curve(cmc: NDArray[np.float32]) -> Curve:
         ),
         points=" ".join(f"{x},{y}" for x, y in points),
         marks=tuple(
-            _place_mark(*points[rank - 1], f"{100 * shares[rank - 1]:.1f}")
+            place_mark(*points[rank - 1], f"{100 * shares[rank - 1]:.1f}")
             for rank in MARKED_RANKS
             if rank <= length
         ),
@@ -53,7 +53,7 @@ def _choose_ranks(length: int) -> Sequence[int]:
     return [1, 5, *range(10, length + 1, 10)]
 
 
-def _place_mark(x: float, y: float, label: str) -> Mark:
+def place_mark(x: float, y: float, label: str) -> Mark:
     """Write the value where a rising curve is not: below to the right, or above to the left."""
     if x > RIGHT - 60:
         return Mark(x, y, label, x - 7, y - 9, "end")

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from reidkit.records import JUNK, Matches, Samples
 from reidkit.reports._thumbnails import Thumbnail, make_thumbnail
+from reidkit.reports._wording import format_percent
+from reidkit.scoring import QueryScores
 
 SHOWN_QUERIES = 20
 SHOWN_MATCHES = 10
@@ -92,9 +94,19 @@ def choose_queries(
     """
     failed = np.flatnonzero(scored & (first_hits > 1))
     order = np.lexsort((-best_scores[failed], -first_hits[failed]))
-    hardest = failed[order][: count // 2]
-    rest = np.setdiff1d(np.flatnonzero(scored), hardest)
-    return Choice(hardest, rest[_spread(len(rest), count - len(hardest))])
+    return _choose(failed[order], np.flatnonzero(scored), count)
+
+
+def choose_worst(queries: QueryScores, *, count: int = SHOWN_QUERIES) -> Choice:
+    """Choose as `choose_queries` does, but by all ranks: up to half are those of lowest precision.
+
+    Among equal average precisions the query whose first right answer comes latest is first. A
+    query that found all its answers before anything else is never among them.
+    """
+    precisions = queries.average_precisions
+    failed = np.flatnonzero(precisions < 1)
+    order = np.lexsort((-queries.first_hits[failed], precisions[failed]))
+    return _choose(queries.queries[failed[order]], queries.queries, count)
 
 
 def list_ranked(
@@ -122,10 +134,27 @@ def list_ranked(
     return lists
 
 
-def _spread(length: int, count: int) -> NDArray[np.int64]:
+def word_precision(queries: QueryScores, row: int) -> str:
+    """Say how a scored query did: `row` is its row among all queries."""
+    place = int(np.flatnonzero(queries.queries == row)[0])
+    answers = int(queries.starts[place + 1] - queries.starts[place])
+    return (
+        f"average precision {format_percent(float(queries.average_precisions[place]))} %, "
+        f"{answers:,} right {'answer' if answers == 1 else 'answers'}, "
+        f"the first at rank {int(queries.first_hits[place]):,}"
+    )
+
+
+def spread_evenly(length: int, count: int) -> NDArray[np.int64]:
     """Give `count` places spread evenly over `length`, or all of them where there are fewer."""
     count = min(count, length)
     return (2 * np.arange(count, dtype=np.int64) + 1) * length // max(2 * count, 1)
+
+
+def _choose(failed: NDArray[np.int64], scored: NDArray[np.int64], count: int) -> Choice:
+    hardest = failed[: count // 2]
+    rest = np.setdiff1d(scored, hardest)
+    return Choice(hardest, rest[spread_evenly(len(rest), count - len(hardest))])
 
 
 def _describe_person(samples: Samples, row: int, shrink: Callable[[str], Thumbnail]) -> Person:

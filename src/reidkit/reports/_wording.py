@@ -61,6 +61,15 @@ def word_figure(value: float | None) -> str:
     return text.replace("-", "−")
 
 
+def word_threshold(score: float, metric: str) -> str:
+    """Word a score that decides, closer than others; of `euclidean`, the distance, not minus it."""
+    if math.isnan(score):
+        return NONE
+    if metric == "cosine":
+        return word_cosine(score)
+    return word_figure(-score if metric == "euclidean" else score)
+
+
 def word_power(exponent: int, *, plain: bool = True) -> str:
     """Word a power of ten: where `plain`, `0.001` to `10,000` in full; others as `10⁻⁵`."""
     if plain and -3 <= exponent <= 4:
