@@ -74,38 +74,36 @@ def common(command: Command) -> Command:
     )
 
 
+_layout = click.option(
+    "--layout",
+    metavar="NAME",
+    help="market1501, table, dukemtmc, msmt17-v1, msmt17-v2, cuhk03-labeled, cuhk03-detected, "
+    "veri776 or viper; found out when not given.",
+)
+
+
 def data(command: Command) -> Command:
     """Add the data set and its layout."""
     return add(
         command,
         click.option("--data", "root", type=absolute, metavar="ROOT", help="Data set."),
-        click.option(
-            "--layout",
-            metavar="NAME",
-            help="market1501, table, dukemtmc, msmt17-v1, msmt17-v2, cuhk03-labeled, "
-            "cuhk03-detected, veri776 or viper; found out when not given.",
-        ),
+        _layout,
     )
 
 
-def metric(command: Command) -> Command:
-    """Add how vectors are compared and how far the CMC curve goes."""
+def data_sets(command: Command) -> Command:
+    """Add one or several data sets and their layout."""
     return add(
         command,
         click.option(
-            "--metric",
-            type=click.Choice(["cosine", "euclidean"]),
-            default="cosine",
-            show_default=True,
-            help="How vectors are compared.",
+            "--data",
+            "roots",
+            type=absolute,
+            metavar="ROOT",
+            multiple=True,
+            help="Data set; may be given several times.",
         ),
-        click.option(
-            "--max-rank",
-            type=click.IntRange(1),
-            default=50,
-            show_default=True,
-            help="Length of the CMC curve.",
-        ),
+        _layout,
     )
 
 

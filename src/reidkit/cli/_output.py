@@ -6,6 +6,8 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -92,7 +94,8 @@ def print_scores(scores: Scores, title: str, unreadable: Sequence[UnreadableImag
     table.add_row(*(f"{100 * value:.1f} %" for value in figures.values()))
     Console().print(table)
     click.echo(
-        f"{scores.queries:,} queries against {scores.gallery:,} gallery pictures, {scores.metric}"
+        f"{scores.queries:,} queries against {scores.gallery:,} gallery pictures, "
+        f"{scores.metric}, protocol {scores.protocol}"
     )
     if scores.dropped.total:
         click.echo(f"{scores.dropped.total:,} queries dropped: {scores.dropped.describe()}")
@@ -102,17 +105,46 @@ def print_scores(scores: Scores, title: str, unreadable: Sequence[UnreadableImag
         click.echo(f"{len(unreadable):,} unreadable pictures left out: {names}{more}")
 
 
+def print_matrix(matrix: Sequence[Sequence[Mapping[str, Any]]], *, as_json: bool) -> None:
+    """Print the scores of packages, one a row, on data sets, one a column."""
+    if as_json:
+        print_json({"matrix": matrix})
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="mAP / Rank-1", title_justify="left")
+    table.add_column("package")
+    for result in matrix[0]:
+        table.add_column(Text(Path(result["made_by"]["data"]).name), justify="right")
+    for row in matrix:
+        cells = [f"{100 * result['mAP']:.1f} / {100 * result['cmc'][0]:.1f} %" for result in row]
+        table.add_row(Text(Path(row[0]["made_by"]["package"]).name), *cells)
+    Console().print(table)
+    for result in (result for row in matrix for result in row):
+        if result["dropped_queries"] or result["made_by"]["unreadable"]:
+            made_by = result["made_by"]
+            click.echo(
+                f"{made_by['package']} on {made_by['data']}: {result['dropped_queries']:,} queries "
+                f"dropped, {len(made_by['unreadable']):,} unreadable pictures left out"
+            )
+
+
 def scores_as_json(scores: Scores) -> dict[str, object]:
     """Give the object that `evaluate --json` and `score --json` print; fractions, not per cent."""
     return {
         "mAP": scores.mAP,
         "mINP": scores.mINP,
+        "mAP_trapezoid": scores.mAP_trapezoid,
+        "precision": [float(value) for value in scores.precision],
         "cmc": [float(value) for value in scores.cmc],
         "queries": scores.queries,
         "dropped_queries": scores.dropped.total,
         "dropped_reasons": dataclasses.asdict(scores.dropped),
         "gallery": scores.gallery,
         "metric": scores.metric,
+        "protocol": scores.protocol,
     }
 
 

@@ -1,17 +1,94 @@
-"""What `score` and `demo` both do: embed two sides, report on them."""
+"""What `score` and `demo` do: embed two sides, score them, report on them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from reidkit import reports, scoring
+from reidkit import disk
 from reidkit.cli import _options, _output
+from reidkit.cli._findings import Looking
+from reidkit.cli._ranking import Ranking
+from reidkit.datasets import find_layout, load_dataset
 from reidkit.embedding import embed, embed_into, plan_embeddings
 from reidkit.errors import DatasetError
 from reidkit.models import Model
 from reidkit.records import JUNK, Dataset, Embeddings, Samples, Scores
 from reidkit.store import EmbeddingsWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What one package scored on one data set, and the sides that were scored."""
+
+    scores: Scores
+    query: Embeddings
+    gallery: Embeddings
+    title: str
+    made_by: Mapping[str, object]
+
+    def as_json(self) -> dict[str, object]:
+        """Give the scores and what made them."""
+        return _output.scores_as_json(self.scores) | {"made_by": self.made_by}
+
+    def write(self, out: Path | None) -> None:
+        """Keep the figures beside the embeddings."""
+        if out is not None:
+            disk.write_json(out / "scores.json", self.as_json())
+
+    def show(self) -> None:
+        """Print the scores."""
+        unreadable = (*self.query.unreadable, *self.gallery.unreadable)
+        _output.print_scores(self.scores, self.title, unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How packages are scored on data sets, as the options say."""
+
+    ranking: Ranking
+    running: _options.Running
+    layout: str | None
+
+    def score(self, package: Path, root: Path, out: Path | None) -> Scored:
+        """Embed a data set's query and gallery with a package and score them."""
+        dataset = load_dataset(self.layout or find_layout(root), root)
+        with self.running.load(package) as model:
+            query, gallery = embed_sides(model, dataset, self.running, out)
+            query, gallery = self.ranking.prepare(query, gallery)
+            scores = self.ranking.evaluate(query, gallery)
+            made_by = _output.made_by(query, gallery, model) | self.ranking.describe()
+        made_by |= {"package": str(package), "data": str(root), "layout": dataset.name}
+        return Scored(scores, query, gallery, f"{model.spec.name} on {root}", made_by)
+
+    def score_all(
+        self, packages: Sequence[Path], roots: Sequence[Path], out: Path | None
+    ) -> list[list[dict[str, object]]]:
+        """Score each package on each data set; one row of results a package."""
+        rows, columns = name_folders(packages), name_folders(roots)
+        matrix = []
+        for package, row in zip(packages, rows, strict=True):
+            results = []
+            for root, column in zip(roots, columns, strict=True):
+                folder = out and out / row / column
+                scored = self.score(package, root, folder)
+                scored.write(folder)
+                results.append(scored.as_json())
+            matrix.append(results)
+        return matrix
+
+
+def name_folders(paths: Sequence[Path]) -> list[str]:
+    """Give each path a name of its own: that of its last folder, numbered where it recurs."""
+    names: list[str] = []
+    for path in paths:
+        stem = path.absolute().name or "root"
+        name, number = stem, 2
+        while name in names:
+            name, number = f"{stem}-{number}", number + 1
+        names.append(name)
+    return names
 
 
 def embed_sides(
@@ -63,11 +140,7 @@ def write_report(
     gallery: Embeddings,
     made_by: Mapping[str, object],
 ) -> None:
-    """Write the HTML report of an evaluation, with its ranked lists."""
-    matches = scoring.match(query, gallery, metric=scores.metric, count=reports.SHOWN_MATCHES)
-    facts = {
-        name.replace("_", " "): str(value)
-        for name, value in made_by.items()
-        if name != "unreadable"
-    }
-    reports.write_report(path, scores, query=query, gallery=gallery, matches=matches, facts=facts)
+    """Write the HTML report of an evaluation with all that it can show."""
+    looking, ranking = Looking(report=path), Ranking(metric=scores.metric)
+    found = looking.find(scores, query, gallery, ranking)
+    looking.write(found, query, gallery, ranking, made_by)

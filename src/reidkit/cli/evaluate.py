@@ -6,25 +6,42 @@ from pathlib import Path
 
 import click
 
-from reidkit.cli import _options
+from reidkit.cli import _findings, _options, _ranking
 
 
 @click.command("evaluate", short_help="Two embeddings folders to scores.")
 @click.argument("query", type=_options.FOLDER)
 @click.argument("gallery", type=_options.FOLDER)
-@_options.metric
+@_ranking.ranking
+@_findings.looking
 @_options.common
-def command(query: Path, gallery: Path, metric: str, max_rank: int, as_json: bool) -> None:
-    """Score the embeddings folder QUERY against the embeddings folder GALLERY."""
-    from reidkit import scoring, store
+def command(
+    query: Path,
+    gallery: Path,
+    ranking: _ranking.Ranking,
+    looking: _findings.Looking,
+    as_json: bool,
+) -> None:
+    """Score the embeddings folder QUERY against the embeddings folder GALLERY.
+
+    Folders larger than memory are read where they are used. Single-shot protocols give scores
+    alone: of each trial's lists there is no single one to show.
+    """
+    from reidkit import store
     from reidkit.cli import _output
 
-    queries, pictures = store.read_embeddings(query), store.read_embeddings(gallery)
-    scores = scoring.evaluate(queries, pictures, metric=metric, max_rank=max_rank)
+    asked = store.read_embeddings(query, mapped=True)
+    given = store.read_embeddings(gallery, mapped=True)
+    asked, given = ranking.prepare(asked, given)
+    scores = ranking.evaluate(asked, given)
+    found = looking.find(scores, asked, given, ranking)
+    made_by = _output.made_by(asked, given) | ranking.describe()
+    made_by |= {"query": str(query), "gallery": str(gallery)}
     if as_json:
-        made_by = _output.made_by(queries, pictures)
-        made_by |= {"query": str(query), "gallery": str(gallery)}
-        _output.print_json(_output.scores_as_json(scores) | {"made_by": made_by})
+        result = _output.scores_as_json(scores) | looking.as_json(found)
+        _output.print_json(result | {"made_by": made_by})
     else:
-        unreadable = (*queries.unreadable, *pictures.unreadable)
+        unreadable = (*asked.unreadable, *given.unreadable)
         _output.print_scores(scores, f"{query} against {gallery}", unreadable)
+        looking.show(found)
+    looking.write(found, asked, given, ranking, made_by)

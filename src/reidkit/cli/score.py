@@ -1,4 +1,4 @@
-"""`reidkit score`: a package and a data set -> scores, in one streaming pass."""
+"""`reidkit score`: packages and data sets -> scores, in one streaming pass."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ from pathlib import Path
 
 import click
 
-from reidkit.cli import _options
+from reidkit.cli import _findings, _options, _ranking
 
 
-@click.command("score", short_help="Package and data set to scores.")
-@click.argument("package", type=_options.PATH)
-@_options.data
-@_options.metric
+@click.command("score", short_help="Packages and data sets to scores.")
+@click.argument("packages", type=_options.PATH, nargs=-1, required=True, metavar="PACKAGE...")
+@_options.data_sets
+@_ranking.ranking
 @click.option("-o", "--out", type=_options.FOLDER, help="Keep embeddings and scores here.")
-@click.option("--report", type=_options.FILE, help="Write a self-contained HTML report.")
+@_findings.looking
 @_options.running
 @_options.common
 def command(
-    package: Path,
-    root: Path | None,
+    packages: tuple[Path, ...],
+    roots: tuple[Path, ...],
     layout: str | None,
-    metric: str,
-    max_rank: int,
+    ranking: _ranking.Ranking,
     out: Path | None,
-    report: Path | None,
+    looking: _findings.Looking,
     running: _options.Running,
     as_json: bool,
 ) -> None:
@@ -32,26 +31,31 @@ def command(
 
     Nothing is kept unless asked: with -o the vectors go to OUT/query and OUT/gallery and the
     figures to OUT/scores.json, and an interrupted run goes on where it stopped.
-    """
-    from reidkit import disk, scoring
-    from reidkit.cli import _output, _pipeline
-    from reidkit.datasets import find_layout, load_dataset
 
-    if root is None:
+    Several packages or data sets (--data A --data B) give the matrix of scores: each network on
+    each set, such as one that it was not trained on. With -o each has a folder of its own below
+    OUT.
+    """
+    from reidkit.cli import _output, _pipeline
+
+    if not roots:
         raise click.UsageError("--data ROOT is missing")
-    dataset = load_dataset(layout or find_layout(root), root)
-    with running.load(package) as model:
-        query, gallery = _pipeline.embed_sides(model, dataset, running, out)
-        scores = scoring.evaluate(query, gallery, metric=metric, max_rank=max_rank)
-        made_by = _output.made_by(query, gallery, model)
-    made_by |= {"package": str(package), "data": str(root), "layout": dataset.name}
-    result = _output.scores_as_json(scores) | {"made_by": made_by}
-    if out is not None:
-        disk.write_json(out / "scores.json", result)
+    scoring = _pipeline.Scoring(ranking, running, layout)
+    if len(packages) > 1 or len(roots) > 1:
+        if looking != _findings.Looking():
+            raise click.UsageError(
+                "--pairs, --cameras, --queries and --report look at one package and one data set"
+            )
+        matrix = scoring.score_all(packages, roots, out)
+        _output.print_matrix(matrix, as_json=as_json)
+        return
+    scored = scoring.score(packages[0], roots[0], out)
+    scored.write(out)
+    found = looking.find(scored.scores, scored.query, scored.gallery, ranking)
     if as_json:
-        _output.print_json(result)
+        _output.print_json(scored.as_json() | looking.as_json(found))
     else:
-        unreadable = (*query.unreadable, *gallery.unreadable)
-        _output.print_scores(scores, f"{model.spec.name} on {root}", unreadable)
-    if report is not None:  # last, so that a report that cannot be written loses no scores
-        _pipeline.write_report(report, scores, query, gallery, made_by)
+        scored.show()
+        looking.show(found)
+    # Last, so that a report that cannot be written loses no scores.
+    looking.write(found, scored.query, scored.gallery, ranking, scored.made_by)

@@ -21,10 +21,10 @@ _PART = 2**19
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Neighbours:
-    """The K nearest of N vectors to each of them, nearest first, equal ones by row.
+    """The K nearest of N vectors to each: itself, then nearest first, equal ones by row.
 
     Columns:
-        rows: (N, K) int32, the vector itself among them.
+        rows: (N, K) int32.
         distances: (N, K) float32, squared Euclidean, at least 0.
         farthest: (N,) float32, squared distance to the farthest of all N.
     """
@@ -65,9 +65,8 @@ def _find_distinct(prepared: Prepared, count: int, memory: int) -> Neighbours:
             if halves is not None:
                 scores -= halves[start:stop, None]
                 scores -= halves[first:last]
-            # A vector's distance to itself is 0, whatever rounding says.
             own = np.arange(max(start, first), min(stop, last))
-            scores[own - start, own - first] = 1 if halves is None else 0
+            scores[own - start, own - first] = np.inf
             nearest.add_rows(scores, start, first, lowest)
             beyond = max(first, stop)
             if beyond < last:
@@ -195,4 +194,17 @@ def _add_copies(
             rows[index], distances[index] = row[order], distance[order]
 
     spread(work, len(unique), 256)
-    return Neighbours(rows[group], distances[group], found.farthest[group])
+    return _put_first(Neighbours(rows[group], distances[group], found.farthest[group]))
+
+
+def _put_first(neighbours: Neighbours) -> Neighbours:
+    """Move each vector to the front of its own list, or put it there in place of the last."""
+    length, count = neighbours.rows.shape
+    own = neighbours.rows == np.arange(length, dtype=np.int32)[:, None]
+    place = np.where(own.any(axis=1), own.argmax(axis=1), count - 1)[:, None]
+    column = np.arange(count)
+    source = np.where(column == 0, place, np.where(column <= place, column - 1, column))
+    rows = np.take_along_axis(neighbours.rows, source, axis=1)
+    rows[:, 0] = np.arange(length)
+    distances = np.take_along_axis(neighbours.distances, source, axis=1)
+    return Neighbours(rows, distances, neighbours.farthest)

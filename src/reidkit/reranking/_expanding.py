@@ -90,15 +90,9 @@ def augment_gallery(
     neighbours = find_neighbours(prepared, count + 1, memory)
     augmented = np.array(gallery.vectors)
     for start, stop in split_range(len(kept), _STEP):
-        near = neighbours.rows[start:stop]
-        others = near != np.arange(start, stop, dtype=np.int32)[:, None]
-        # Among more copies than neighbours a picture may be missing from its own list.
-        others[others.all(axis=1), -1] = False
-        shape = (stop - start, near.shape[1] - 1)
-        cosines = (1 - neighbours.distances[start:stop][others] / 2).reshape(shape)
-        rows = near[others].reshape(shape)
-        own = prepared.read(start, stop)
-        augmented[kept[start:stop]] = _average(own, rows, cosines, prepared, alpha)
+        cosines = 1 - neighbours.distances[start:stop, 1:] / 2
+        own, others = prepared.read(start, stop), neighbours.rows[start:stop, 1:]
+        augmented[kept[start:stop]] = _average(own, others, cosines, prepared, alpha)
     return _finish(gallery, augmented, metric)
 
 
@@ -147,7 +141,7 @@ def average_flips(plain: Embeddings, mirrored: Embeddings) -> Embeddings:
 def _average(
     own: NDArray[np.float32],
     rows: NDArray[np.integer],
-    cosines: NDArray[np.float32],
+    cosines: NDArray[np.floating],
     prepared: Prepared,
     alpha: float,
 ) -> NDArray[np.float32]:

@@ -75,7 +75,8 @@ def measure_pairs(
     """Measure all pairs of a query and a gallery picture that the protocol lets meet.
 
     Raises:
-        ArgumentError, MismatchError: as `evaluate`; also where no pair shows different people.
+        ArgumentError, MismatchError: as `evaluate`; also for single-shot protocols, rates
+            outside 0 to 1, and where no pair shows different people.
     """
     check_memory(memory)
     refuse_trials(protocol)

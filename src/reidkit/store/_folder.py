@@ -37,8 +37,11 @@ def write_embeddings(
         write_manifest(temporary, embeddings, None)
 
 
-def read_embeddings(folder: str | Path) -> Embeddings:
+def read_embeddings(folder: str | Path, *, mapped: bool = False) -> Embeddings:
     """Read an embeddings folder and check it against its manifest.
+
+    With `mapped` the vectors stay on disk and are read where they are used, so that they may be
+    larger than memory; they cannot be changed.
 
     Raises:
         StoreError: not an embeddings folder, an unfinished or a damaged one.
@@ -51,7 +54,7 @@ def read_embeddings(folder: str | Path) -> Embeddings:
         for name, sha256 in manifest["sha256"].items():
             _check_file(folder, name, sha256)
         return Embeddings(
-            np.load(folder / VECTORS, allow_pickle=False),
+            np.load(folder / VECTORS, allow_pickle=False, mmap_mode="r" if mapped else None),
             _parse_samples((folder / SAMPLES).read_bytes()),
             manifest["model_sha256"],
             manifest["contract_sha256"],

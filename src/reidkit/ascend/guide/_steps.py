@@ -19,6 +19,9 @@ Fields = dict[str, Any]
 """What one step found, as JSON holds it."""
 
 
+_CURVES = ("cmc", "precision")
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
     """The steps of one run: what each found, in a folder, and the seconds each took.
@@ -75,13 +78,14 @@ def identify_pictures(samples: Samples) -> str:
 
 def scores_as_fields(scores: Scores) -> Fields:
     """Give scores as JSON holds them, exactly."""
-    return dataclasses.asdict(scores) | {"cmc": [float(value) for value in scores.cmc]}
+    lists = {name: [float(value) for value in getattr(scores, name)] for name in _CURVES}
+    return dataclasses.asdict(scores) | lists
 
 
 def scores_from_fields(fields: Mapping[str, Any]) -> Scores:
     """Give the scores that `scores_as_fields` was given."""
-    dropped = DroppedQueries(**fields["dropped"])
-    return Scores(**{**fields, "cmc": np.array(fields["cmc"], np.float32), "dropped": dropped})
+    curves = {name: np.array(fields.get(name, ()), np.float32) for name in _CURVES}
+    return Scores(**{**fields, **curves, "dropped": DroppedQueries(**fields["dropped"])})
 
 
 def _read(path: Path, key: str) -> Fields | None:
