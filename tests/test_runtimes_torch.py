@@ -15,7 +15,8 @@ from reidkit.package import EngineSpec
 from reidkit.runtimes import available_devices, load_runtime
 
 torch = pytest.importorskip("torch")
-from reidkit.runtimes import _torch  # noqa: E402 - needs torch
+from reidkit.graphics import true_float32  # noqa: E402 - needs torch
+from reidkit.runtimes import _torch  # noqa: E402
 
 ENGINE = EngineSpec("model.pt2", "0" * 64, "torch", takes="pixels")
 METADATA = {"AOTI_DEVICE_KEY": "cpu", "AOTI_CPU_ISA": ""}
@@ -58,7 +59,7 @@ def test_float32_stays_float32_and_the_settings_come_back(way: str) -> None:
         torch.set_float32_matmul_precision(way)
     before = precisions()
     try:
-        with pytest.raises(KeyError), _torch.true_float32():
+        with pytest.raises(KeyError), true_float32():
             assert precisions() == ["ieee"] * 4
             raise KeyError
         assert precisions() == before

@@ -16,7 +16,7 @@
     ├── ArgumentError               an argument outside its allowed values
     ├── ExportError                 a network that could not be turned into a verified package
     ├── CompileError                a package that could not be compiled for a target
-    ├── CalibrationError            pictures that may not, or cannot, calibrate a compilation
+    ├── CalibrationError            data that may not, or cannot, calibrate what is asked for
     ├── EngineError                 an inference engine that failed or gave unusable output
     │   └── DeviceError                 the device asked for is not the one that would run
     ├── AscendError                 what a step of the Ascend guide refuses
@@ -123,7 +123,7 @@ class CompileError(ReidkitError):
 
 
 class CalibrationError(ReidkitError):
-    """Pictures that may not, or cannot, calibrate a compilation."""
+    """Data that may not, or cannot, calibrate a compilation or an operating point."""
 
 
 class EngineError(ReidkitError):

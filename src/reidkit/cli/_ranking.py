@@ -48,6 +48,7 @@ class Ranking:
     pool: bool = False
     expand: int | None = None
     augment: int | None = None
+    rank_device: str = "cpu"
 
     def __post_init__(self) -> None:
         given = [f"--{name}" for name in ("k1", "k2", "weight", "variant") if self._is_given(name)]
@@ -56,13 +57,14 @@ class Ranking:
 
     def choose_metric(self) -> str | Comparison:
         """Give what `scoring` ranks by."""
-        if not self.rerank:
-            return self.metric
+        from reidkit.comparing import VectorComparison
         from reidkit.reranking import KReciprocal
 
+        if not self.rerank:
+            return VectorComparison(self.metric, device=self.rank_device)
         names = ("k1", "k2", "weight", "variant")
         given = {name: getattr(self, name) for name in names if self._is_given(name)}
-        return KReciprocal(metric=self.metric, **given)
+        return KReciprocal(metric=self.metric, device=self.rank_device, **given)
 
     def prepare(self, query: Embeddings, gallery: Embeddings) -> tuple[Embeddings, Embeddings]:
         """Pool and expand the queries and augment the gallery, where that is asked for."""
@@ -164,5 +166,12 @@ def ranking(command: Callable[..., None]) -> Callable[..., None]:
             type=click.IntRange(1),
             metavar="N",
             help="Average gallery pictures with their N nearest.",
+        ),
+        click.option(
+            "--rank-device",
+            metavar="NAME",
+            default="cpu",
+            show_default=True,
+            help="Where vectors are compared: cpu, or by torch on cuda or cuda:N.",
         ),
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reidkit.comparing._ordering import count_rows, order_rows
 from reidkit.comparing._prepared import Prepared, prepare
-from reidkit.comparing._rows import Rows, measure_squares, split_range
+from reidkit.comparing._rows import Rows, measure_squares, open_torch, split_range
 from reidkit.errors import ArgumentError
 
 METRICS = ("cosine", "euclidean")
@@ -46,10 +46,12 @@ class Comparison(Protocol):
 class VectorComparison:
     """Scores of the vectors as they are: `cosine` of the angle, or by `euclidean` distance.
 
-    For `euclidean` the score is minus half the squared distance, which needs no root.
+    For `euclidean` the score is minus half the squared distance, which needs no root. Products
+    are computed by numpy, or on a `device` such as `cuda` by torch.
     """
 
     name: str = "cosine"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.name not in METRICS:
@@ -59,9 +61,8 @@ class VectorComparison:
         self, queries: Rows, gallery: Rows, *, asked: NDArray[np.intp], memory: int
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Give the scores in blocks; see `Comparison`. Equal gallery vectors score the same."""
-        yield from multiply_blocks(
-            queries.select(asked), prepare(gallery, self.name, 3 * memory // 4), memory
-        )
+        prepared = prepare(gallery, self.name, 3 * memory // 4)
+        yield from multiply_blocks(queries.select(asked), prepared, memory, self.device)
 
     def word_scores(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give cosines as they are, and for `euclidean` minus the distances."""
@@ -81,24 +82,31 @@ def choose_comparison(metric: str | Comparison) -> Comparison:
 
 
 def multiply_blocks(
-    queries: Rows, gallery: Prepared, memory: int
+    queries: Rows, gallery: Prepared, memory: int, device: str = "cpu"
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Give the scores of queries against a prepared gallery, `(start, (n, G) block)`.
 
     Where the gallery is not held in memory it is made ready once a block: larger blocks are
-    fewer passes over it.
+    fewer passes over it. A `device` other than the CPU holds the whole gallery.
+
+    Raises:
+        MissingExtraError, DeviceError, EngineError: the device cannot be used.
     """
     columns = len(gallery)
     held = gallery.held is not None
     size = memory // 4 if held else memory // 2
     parts = split_range(len(queries), max(1, min(LONGEST_BLOCK, size // (4 * columns))))
     width = columns if held else max(1, memory // 8 // (4 * queries.dimension))
+    products = None if device == "cpu" else open_torch().DeviceProducts(gallery, device)
     block = np.empty((max(stop - start for start, stop in parts), columns), np.float32)
     for start, stop in parts:
         asked = gallery.read_queries(queries, start, stop)
         scores = block[: stop - start]
-        for first, last in split_range(columns, width):
-            np.matmul(asked, gallery.read(first, last).T, out=scores[:, first:last])
+        if products is not None:
+            products.multiply(asked, scores)
+        else:
+            for first, last in split_range(columns, width):
+                np.matmul(asked, gallery.read(first, last).T, out=scores[:, first:last])
         if gallery.half_squares is not None:
             scores -= gallery.half_squares
             scores -= (measure_squares(asked) / 2).astype(np.float32)[:, None]

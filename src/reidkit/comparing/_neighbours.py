@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.comparing._prepared import Prepared
-from reidkit.comparing._rows import split_range, spread
+from reidkit.comparing._rows import open_torch, split_range, spread
 
 _BLOCK_ROWS = 1024
 _PART = 2**19
@@ -34,21 +34,28 @@ class Neighbours:
     farthest: NDArray[np.float32]
 
 
-def find_neighbours(prepared: Prepared, count: int, memory: int) -> Neighbours:
+def find_neighbours(prepared: Prepared, count: int, memory: int, device: str = "cpu") -> Neighbours:
     """Find the `count` (at most N) nearest of the prepared vectors to each of them.
 
-    Takes up about `memory` bytes, and (N, 5 count) slots.
+    Takes up about `memory` bytes, and (N, 5 count) slots; on a `device` such as `cuda`, the
+    vectors and a block of scores there.
+
+    Raises:
+        MissingExtraError, DeviceError, EngineError: the device cannot be used.
     """
     prepared = prepared.with_squares(memory)
     unique = np.setdiff1d(np.arange(len(prepared)), prepared.copies)
     count = min(count, len(prepared))
     if len(unique) == len(prepared):
-        return _find_distinct(prepared, count, memory)
-    found = _find_distinct(prepared.select(unique), min(count, len(unique)), memory)
+        return _find_distinct(prepared, count, memory, device)
+    found = _find_distinct(prepared.select(unique), min(count, len(unique)), memory, device)
     return _add_copies(prepared, unique, found, count)
 
 
-def _find_distinct(prepared: Prepared, count: int, memory: int) -> Neighbours:
+def _find_distinct(prepared: Prepared, count: int, memory: int, device: str) -> Neighbours:
+    if device != "cpu":
+        found: Neighbours = open_torch().find_on_device(prepared, count, device)
+        return found
     length = len(prepared)
     halves = prepared.half_squares
     nearest = _Nearest(length, count)

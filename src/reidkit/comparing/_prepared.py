@@ -108,12 +108,17 @@ class Prepared:
             np.einsum("ij,ij->i", between, between, out=squares[start:stop])
         return squares
 
+    def number_groups(self) -> NDArray[np.int64]:
+        """Number the rows, those of equal vectors alike; (M,)."""
+        groups = np.arange(len(self))
+        groups[self.copies] = self.originals
+        return groups
+
     def select_last(self, count: int) -> Prepared:
         """Take the last rows of two sides that were joined: the second side."""
         start = len(self) - count
-        group = np.arange(len(self))
-        group[self.copies] = self.originals
-        _, first, inverse = np.unique(group[start:], return_index=True, return_inverse=True)
+        groups = self.number_groups()[start:]
+        _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
         originals = first[inverse]
         copies = np.flatnonzero(originals != np.arange(count))
         return Prepared(
@@ -203,8 +208,10 @@ def _find_middle(source: Rows | Joined, memory: int) -> NDArray[np.float32] | No
         squares += float(measure_squares(rows).sum())
     middle = total / len(source)
     variance = squares / len(source) - middle @ middle
-    if not (variance > 0 and np.isfinite(variance)):
+    if not np.isfinite(variance):
         return np.zeros(source.dimension, np.float32)
+    if variance <= 0:
+        return middle.astype(np.float32)
     step = 2.0 ** np.floor(np.log2(np.sqrt(variance / len(middle))))
     return (np.rint(middle / step) * step).astype(np.float32)
 

@@ -6,11 +6,14 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.errors import ArgumentError
+from reidkit.errors import ArgumentError, MissingExtraError
 from reidkit.machine import available_cores
 
 MEMORY = 2**30
@@ -101,6 +104,17 @@ class Joined:
             return self.second.read(start - edge, stop - edge, change)
         parts = self.first.read(start, edge, change), self.second.read(0, stop - edge, change)
         return np.concatenate(parts)
+
+
+def open_torch() -> Any:
+    """Give the module that computes on a GPU; torch is imported only when it is asked for.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+    """
+    if find_spec("torch") is None:
+        raise MissingExtraError("torch", "torch")
+    return import_module("reidkit.comparing._torch")
 
 
 def check_memory(memory: int) -> None:

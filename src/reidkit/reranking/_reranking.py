@@ -30,10 +30,11 @@ class KReciprocal:
     distance, `(1 - weight) * Jaccard distance + weight * original distance`. It takes up memory
     for the encodings, about N k numbers for N pictures of both sides, and for blocks.
 
-    `k1` and `k2` count neighbours, of the encoding and of its averaging; `variant` names one of
-    `VARIANTS`; `metric` says whether vectors are brought to unit length first (`cosine`, as the
-    reference does) or taken as they are (`euclidean`). All queries and all gallery pictures
-    that are not junk take part.
+    `k1` and `k2` count neighbours, of the encoding and of its averaging (1: none); `variant`
+    names one of `VARIANTS`; `metric` says whether vectors are brought to unit length first
+    (`cosine`, as the reference does) or taken as they are (`euclidean`). All queries and all
+    gallery pictures that are not junk take part. Products are computed by numpy, or on a
+    `device` such as `cuda` by torch.
     """
 
     k1: int = 20
@@ -41,6 +42,7 @@ class KReciprocal:
     weight: float = 0.3
     variant: str = "strong-baseline"
     metric: str = "cosine"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name, value in (("k1", self.k1), ("k2", self.k2)):
@@ -70,16 +72,19 @@ class KReciprocal:
         everyone = prepare(Joined(queries, gallery), self.metric, 3 * memory // 4)
         everyone = everyone.with_squares(memory)
         count = max(self.k1 + variant.neighbours, self.k2 + variant.expansion)
-        neighbours = find_neighbours(everyone, count, memory)
+        neighbours = find_neighbours(everyone, count, memory, self.device)
         encoding = encode(neighbours, everyone, self.k1, variant)
         if self.k2 > 1:
             encoding = average(encoding, neighbours.rows[:, : self.k2 + variant.expansion])
-        answers = _Answers(encoding, len(queries))
+        answers = _Answers(encoding, everyone.number_groups(), len(queries))
         pictures = everyone.select_last(len(gallery))
         farthest = neighbours.farthest[asked]
-        for start, scores in multiply_blocks(queries.select(asked), pictures, memory):
+        blocks = multiply_blocks(queries.select(asked), pictures, memory, self.device)
+        for start, scores in blocks:
             rows = asked[start : start + len(scores)]
             squares = pictures.turn_to_squares(scores)
+            # Rounding leaves a little, of which a root makes more.
+            squares[answers.find_copies(rows)] = 0
             original = variant.measure(squares, farthest[start : start + len(scores), None])
             original *= -self.weight * variant.mixed
             original -= 1 - self.weight
@@ -92,10 +97,16 @@ class KReciprocal:
 
 
 class _Answers:
-    """The gallery's encodings by column: who has a weight for a picture."""
+    """The gallery's encodings by column: who has a weight for a picture, and who is a copy.
 
-    def __init__(self, encoding: Encoding, queries: int) -> None:
+    `groups` numbers all pictures, equal vectors alike.
+    """
+
+    def __init__(self, encoding: Encoding, groups: NDArray[np.int64], queries: int) -> None:
         self.encoding = encoding
+        self.groups = groups
+        self.by_group = np.argsort(groups[queries:], kind="stable")
+        self.sorted_groups = groups[queries:][self.by_group]
         first = encoding.starts[queries]
         columns = encoding.columns[first:]
         order = np.argsort(columns, kind="stable")
@@ -103,6 +114,14 @@ class _Answers:
         self.rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts)[order]
         self.weights = encoding.weights[first:][order]
         self.starts = np.searchsorted(columns[order], np.arange(len(encoding) + 1))
+
+    def find_copies(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give places in `rows` and the gallery rows that have the same vectors."""
+        asked = self.groups[rows]
+        first = np.searchsorted(self.sorted_groups, asked)
+        last = np.searchsorted(self.sorted_groups, asked, "right")
+        places, owners = list_ranges(first, last)
+        return owners, self.by_group[places]
 
     def add(self, scores: NDArray[np.float32], rows: NDArray[np.intp], share: float) -> None:
         """Add `share` times 1 - Jaccard distance of the pictures `rows` (n,) to (n, G) scores."""

@@ -50,6 +50,7 @@ VARIANTS = {
 - `torchreid`, `layumi`: square the squared distance once more.
 - `fast-reid`: unscaled squared distance, k1 neighbours counting the picture itself, mixed with
   the cosine distance, which for unit vectors is half the squared one.
-- `boxmot`: cosine distance, proportional to the squared one; averages over k2 + 1 neighbours.
+- `boxmot`: cosine distance, proportional to the squared one; averages over k2 + 1 neighbours
+  (k2 = 1 averages nothing, as everywhere).
 - `tao`: the distance itself, not squared.
 """

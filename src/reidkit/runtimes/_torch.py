@@ -7,8 +7,6 @@ meant well: load a stranger's package as you would start a stranger's program.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reidkit.errors import ArgumentError, DeviceError, EngineError
+from reidkit.errors import DeviceError, EngineError
+from reidkit.graphics import is_out_of_memory, parse_device, true_float32
 from reidkit.package import EngineSpec, Inputs
 from reidkit.runtimes import check_input, check_output
 
@@ -48,7 +47,7 @@ class TorchRuntime:
     def __init__(
         self, file: Path, engine: EngineSpec, *, device: str = "cpu", threads: int | None = None
     ) -> None:
-        kind, number = _parse_device(device)
+        kind, number = parse_device(device)
         _check_machine(file, _read_metadata(file), kind, number)
         self.batch = engine.batch
         self.takes = engine.takes
@@ -85,7 +84,7 @@ class TorchRuntime:
 
     def _describe_failure(self, error: Exception, count: int) -> str:
         text = str(error).strip().partition("\n")[0]
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             return f"torch failed on a batch of {count} on {self.device}: {text}"
         worked = f"{self._largest} was the largest that worked" if self._largest else "none worked"
         return (
@@ -97,62 +96,6 @@ class TorchRuntime:
 def available_devices() -> list[str]:
     """Give the devices that the installed build of torch finds."""
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-
-
-@contextmanager
-def true_float32() -> Iterator[None]:
-    """Compute float32 products as such meanwhile: no TF32, no bfloat16 in place of it.
-
-    torch keeps this twice, in older settings and in newer ones; both are put back as they were.
-    """
-    backends = torch.backends
-    settings = (
-        *(backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul),
-        *(backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul),
-    )
-    kept = [setting.fp32_precision for setting in settings]
-    products, convolutions = _older_settings()
-    try:
-        torch.set_float32_matmul_precision("highest")
-        backends.cudnn.allow_tf32 = False
-        for setting in settings:
-            setting.fp32_precision = "ieee"
-        yield
-    finally:
-        torch.set_float32_matmul_precision(products)
-        backends.cudnn.allow_tf32 = convolutions
-        for setting, precision in zip(settings, kept, strict=True):
-            setting.fp32_precision = precision
-
-
-def _older_settings() -> tuple[str, bool]:
-    """Give the older settings, or torch's own where it has lost them to the newer ones."""
-    try:
-        products = torch.get_float32_matmul_precision()
-    except RuntimeError:
-        products = "highest"
-    try:
-        return products, torch.backends.cudnn.allow_tf32
-    except RuntimeError:
-        return products, True
-
-
-def _parse_device(device: str) -> tuple[str, int]:
-    """Split `cuda:1` into the device's kind and its number, -1 for the CPU's."""
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda") or (
-        ":" in device and not (kind == "cuda" and number.isdecimal())
-    ):
-        raise ArgumentError(f"device is {device!r}, expected cpu, cuda or cuda:N")
-    if kind == "cpu":
-        return kind, -1
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(number or 0) >= found:
-        raise DeviceError(
-            f"asked for {device}, but torch {torch.__version__} finds {found} GPUs: look at the "
-            "driver (nvidia-smi), or install torch for CUDA"
-        )
-    return kind, int(number or 0)
 
 
 def _read_metadata(file: Path) -> dict[str, str]:
@@ -216,12 +159,6 @@ def _tensor(inputs: Inputs, device: str) -> Any:
     if device == "cpu":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or any(word in text for word in words)
 
 
 def _first_line(error: BaseException) -> str:
