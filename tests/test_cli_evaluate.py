@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from reidkit import reranking, scoring, store
+from reidkit import operating, reranking, scoring, store
 from reidkit.cli import _ranking, reidkit_command
 from reidkit.datasets.drawn import draw_dataset
 from reidkit.records import Embeddings, Samples
@@ -58,6 +59,12 @@ def test_reranked_scores_are_those_of_the_library(folders: tuple[Path, Path]) ->
     assert scores["mAP"] == expected.mAP
     assert scores["metric"] == comparison.name
     assert scores["mAP"] != found("evaluate", *folders)["mAP"]
+
+
+def test_points_without_a_report_are_refused(folders: tuple[Path, Path]) -> None:
+    result = run("evaluate", *folders, "--points", "points.json")
+    assert result.exit_code == 2
+    assert "only together with --report" in result.output
 
 
 def test_settings_of_reranking_alone_are_refused(folders: tuple[Path, Path]) -> None:
@@ -174,7 +181,7 @@ def test_a_matrix_has_no_report(drawn: Path, tmp_path: Path) -> None:
     report = ("--report", tmp_path / "report.html")
     result = run("score", drawn / "p", drawn / "q", "--data", data, *report)
     assert result.exit_code == 2
-    assert "one package and one data set" in result.output
+    assert "one package, one data set" in result.output
 
 
 def test_score_ranks_and_looks_as_evaluate_does(drawn: Path, tmp_path: Path) -> None:
@@ -184,3 +191,54 @@ def test_score_ranks_and_looks_as_evaluate_does(drawn: Path, tmp_path: Path) -> 
     again = found("evaluate", *sides, "--rerank", "--pairs")
     assert scores["mAP"] == again["mAP"]
     assert scores["pairs"] == again["pairs"]
+
+
+def test_a_report_shows_the_packages_operating_point(drawn: Path, tmp_path: Path) -> None:
+    package, data = tmp_path / "p", drawn / "a" / "set"
+    shutil.copytree(drawn / "p", package)
+    found("score", package, "--data", data, "-o", tmp_path / "out")
+    sides = (tmp_path / "out" / "query", tmp_path / "out" / "gallery")
+    points = write_points(sides, tmp_path / "points.json")
+    shutil.copy(points, package / "operating-points.json")
+    for command in (
+        ("score", package, "--data", data),
+        ("evaluate", *sides, "--points", points),
+    ):
+        found(*command, "--report", tmp_path / "report.html")
+        assert "false-accept rate 0.3" in (tmp_path / "report.html").read_text()
+    found("score", package, "--data", data, "--rerank", "--report", tmp_path / "report.html")
+    assert "false-accept rate" not in (tmp_path / "report.html").read_text()
+
+
+def test_points_of_another_model_are_refused(
+    folders: tuple[Path, Path], drawn: Path, tmp_path: Path
+) -> None:
+    found("score", drawn / "p", "--data", drawn / "a" / "set", "-o", tmp_path / "out")
+    sides = (tmp_path / "out" / "query", tmp_path / "out" / "gallery")
+    points = write_points(sides, tmp_path / "points.json")
+    report = ("--report", tmp_path / "report.html")
+    result = run("evaluate", *folders, "--points", points, *report)
+    assert "of another model" in str(result.exception)
+    result = run("evaluate", *sides, "--metric", "euclidean", "--points", points, *report)
+    assert "of another metric" in str(result.exception)
+
+
+def write_points(sides: tuple[Path, Path], path: Path) -> Path:
+    """Write operating points as calibration with enough people would have found them."""
+    embeddings = store.read_embeddings(sides[0])
+    rate = operating.Rate(0.3, 0.2, 0.4)
+    points = operating.OperatingPoints(
+        "cosine",
+        (operating.OperatingPoint(0.3, 0.5, rate, rate),),
+        (),
+        operating.EqualError(0.5, rate),
+        (),
+        (),
+        operating.Population(10, 5, 2, 20, 20),
+        labelled=True,
+        same_camera=False,
+        model_sha256=embeddings.model_sha256,
+        contract_sha256=embeddings.contract_sha256,
+    )
+    operating.write_points(path, points)
+    return path

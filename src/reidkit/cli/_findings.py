@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from reidkit.scoring import CameraScores, Verification
 
 
+_SHOWN_RATE = 1e-3
+
+
 @dataclass(frozen=True, slots=True)
 class Looking:
     """What to find besides the scores, and where to write it."""
@@ -32,6 +35,21 @@ class Looking:
     cameras: bool = False
     queries: Path | None = None
     report: Path | None = None
+    points: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.points is not None and self.report is None:
+            raise click.UsageError("--points: only together with --report")
+
+    def with_points_of(self, package: Path, metric: str) -> Looking:
+        """Take the package's own operating points for a report, if it has any of this metric."""
+        from reidkit import operating
+
+        path = package / operating.FILE
+        if self.report is None or self.points is not None or not path.is_file():
+            return self
+        fits = operating.read_points(path).metric == metric
+        return dataclasses.replace(self, points=path) if fits else self
 
     def find(
         self, scores: Scores, query: Embeddings, gallery: Embeddings, ranking: Ranking
@@ -55,6 +73,8 @@ class Looking:
                 except MismatchError:  # such as a gallery of one person: no pair of two
                     if asked:
                         raise
+        if self.points is not None:
+            parts["threshold"] = _find_threshold(self.points, query, scores.metric)
         if reported:
             parts["embedding_map"] = reports.project_embeddings(
                 query, gallery, metric=ranking.metric
@@ -106,7 +126,22 @@ def looking(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--cameras", is_flag=True, help="Also the scores of each pair of cameras."),
         click.option("--queries", type=_options.FILE, help="Write each query's figures as CSV."),
         click.option("--report", type=_options.FILE, help="Write a self-contained HTML report."),
+        click.option(
+            "--points",
+            type=_options.FILE,
+            help="Operating points (reidkit calibrate) whose threshold the report shows.",
+        ),
     )
+
+
+def _find_threshold(path: Path, query: Embeddings, metric: str) -> tuple[str, float]:
+    """Give the operating point nearest to one false accept in 1,000."""
+    from reidkit import operating
+
+    points = operating.read_points(path)
+    operating.check_comparable(points, query, metric)
+    point = min(points.points, key=lambda point: abs(math.log(point.asked / _SHOWN_RATE)))
+    return f"false-accept rate {point.asked:g}", point.threshold
 
 
 def _print_pairs(found: Verification) -> None:

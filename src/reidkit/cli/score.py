@@ -44,13 +44,14 @@ def command(
     if len(packages) > 1 or len(roots) > 1:
         if looking != _findings.Looking():
             raise click.UsageError(
-                "--pairs, --cameras, --queries and --report look at one package and one data set"
+                "--pairs, --cameras, --queries, --report and --points: one package, one data set"
             )
         matrix = scoring.score_all(packages, roots, out)
         _output.print_matrix(matrix, as_json=as_json)
         return
     scored = scoring.score(packages[0], roots[0], out)
     scored.write(out)
+    looking = looking.with_points_of(packages[0], scored.scores.metric)
     found = looking.find(scored.scores, scored.query, scored.gallery, ranking)
     if as_json:
         _output.print_json(scored.as_json() | looking.as_json(found))

@@ -10,6 +10,7 @@ from reidkit.operating._calibrating import RATES, calibrate
 from reidkit.operating._files import (
     FILE,
     FORMAT,
+    check_comparable,
     points_as_json,
     read_operating_points,
     read_points,
@@ -51,6 +52,7 @@ __all__ = [
     "Verdict",
     "calibrate",
     "calibrate_unlabelled",
+    "check_comparable",
     "judge",
     "points_as_json",
     "read_operating_points",

@@ -20,6 +20,7 @@ from reidkit.operating._points import (
     Unsupported,
 )
 from reidkit.package import Package, read_package
+from reidkit.records import Embeddings
 
 FORMAT = 1
 """The number of the format that this version writes and reads."""
@@ -100,6 +101,25 @@ def read_operating_points(package: str | Path | Package) -> OperatingPoints:
     points = read_points(path)
     _check_belong(points, package, f"{path} is")
     return points
+
+
+def check_comparable(points: OperatingPoints, embeddings: Embeddings, metric: str) -> None:
+    """Refuse operating points for vectors of another model, contract or metric.
+
+    Raises:
+        MismatchError: they are of another one: their thresholds mean nothing here.
+    """
+    pairs = {
+        "model (sha256)": (points.model_sha256, embeddings.model_sha256),
+        "input contract (sha256)": (points.contract_sha256, embeddings.contract_sha256),
+        "metric": (points.metric, metric),
+    }
+    for name, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            raise MismatchError(
+                f"these operating points are of another {name}: {theirs or 'unknown'}, the "
+                f"vectors compared have {ours or 'unknown'}; {_AGAIN}"
+            )
 
 
 def _check_belong(points: OperatingPoints, package: Package, which: str) -> None:
