@@ -176,11 +176,12 @@ class Figures:
     reasons: dict[str, int]
 
 
-def summarise(lists: list[list[list[int]]], reasons: list[str], depth: int) -> Figures:
-    """Average the ranks of each query's trials over the trials, then over the queries."""
+def summarise(trials: list[dict[int, list[int]]], reasons: list[str], depth: int) -> Figures:
+    """Average over the queries that a trial asked, then over the trials that asked any."""
 
     def average(measure: Callable[[list[int]], Fraction]) -> float:
-        return mean([sum((measure(r) for r in q), Fraction(0)) / len(q) for q in lists])
+        found = [[measure(ranks) for ranks in trial.values()] for trial in trials if trial]
+        return mean([sum(values, Fraction(0)) / len(values) for values in found])
 
     places = range(1, depth + 1)
     return Figures(
@@ -189,7 +190,7 @@ def summarise(lists: list[list[list[int]]], reasons: list[str], depth: int) -> F
         trapezoid=average(trapezoid_precision),
         cmc=[average(partial(reached, k)) for k in places],
         precision=[average(partial(share_of_hits, k)) for k in places],
-        queries=len(lists),
+        queries=len(set().union(*trials)),
         reasons={name: reasons.count(name) for name in set(reasons) - {""}},
     )
 
@@ -211,9 +212,9 @@ def evaluate_naively(problem: Problem, protocol: Protocol, max_rank: int) -> Fig
     """Give the figures of a protocol without trials; nothing where no query can be scored."""
     query, gallery = problem.query.samples, problem.gallery.samples
     reasons = [find_reason(protocol, query, i, gallery) for i in range(len(query))]
-    lists = [[ranks] for ranks in list_ranks(problem.table(), protocol, query, gallery)]
+    ranks = list_ranks(problem.table(), protocol, query, gallery)
     kept = int((gallery.person_ids != -1).sum())
-    return summarise(lists, reasons, min(max_rank, kept)) if lists else None
+    return summarise([dict(enumerate(ranks))], reasons, min(max_rank, kept)) if ranks else None
 
 
 def draw_naively(problem: Problem, protocol: Protocol, max_rank: int) -> Figures | None:
@@ -227,12 +228,13 @@ def draw_naively(problem: Problem, protocol: Protocol, max_rank: int) -> Figures
     people = sorted({int(gallery.person_ids[j]) for j in kept})
     random = np.random.default_rng(protocol.seed)
     orders = [[kept[p] for p in random.permutation(len(kept))] for _ in range(protocol.trials)]
-    lists, reasons = [], []
+    trials: list[dict[int, list[int]]] = [{} for _ in orders]
+    reasons = []
     for i in range(len(query)):
         answers = find_answers(protocol, query, i, gallery)
         reason = find_reason(protocol, query, i, gallery)
-        ranks = []
-        for order in orders if answers else []:
+        asked = False
+        for trial, order in zip(trials, orders, strict=True) if answers else []:
             answer = next(j for j in order if j in answers)
             if not protocol.own_picture and gallery.paths[answer] == query.paths[i]:
                 continue
@@ -240,8 +242,7 @@ def draw_naively(problem: Problem, protocol: Protocol, max_rank: int) -> Figures
             first = [next(j for j in order if gallery.person_ids[j] == p) for p in others]
             drawn = [answer, *first]
             drawn.sort(key=lambda j: (-table[i][j], j))
-            ranks.append([drawn.index(answer) + 1])
-        if ranks:
-            lists.append(ranks)
-        reasons.append(reason or ("" if ranks else "person_absent"))
-    return summarise(lists, reasons, min(max_rank, len(people))) if lists else None
+            trial[i] = [drawn.index(answer) + 1]
+            asked = True
+        reasons.append(reason or ("" if asked else "person_absent"))
+    return summarise(trials, reasons, min(max_rank, len(people))) if any(trials) else None

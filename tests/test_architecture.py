@@ -27,7 +27,7 @@ HOMES = {
         "exporting/_module.py",
         "compiling/_torch",
         "runtimes/_torch.py",
-        "graphics.py",
+        "devices.py",
         "comparing/_torch.py",
     ],
     "openvino": ["exporting/_openvino.py", "compiling/_openvino.py", "runtimes/_openvino"],

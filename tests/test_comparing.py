@@ -218,7 +218,7 @@ def test_every_part_is_worked_on_once(
     def work(start: int, stop: int) -> None:
         seen[start:stop] += 1
 
-    spread(work, length, 3)
+    spread(work, length, step=3)
     assert (seen == 1).all()
 
 
@@ -234,7 +234,7 @@ def test_errors_in_threads_reach_the_caller(
             raise ArgumentError(f"row {failing} is bad")
 
     with pytest.raises(ArgumentError, match=f"row {failing} is bad"):
-        spread(work, 10, 1)
+        spread(work, 10, step=1)
 
 
 def test_threads_are_used_where_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ def test_threads_are_used_where_there_are_cores(monkeypatch: pytest.MonkeyPatch)
     def work(start: int, stop: int) -> None:
         meeting.wait()
 
-    spread(work, 2, 1)
+    spread(work, 2, step=1)
 
 
 def test_an_error_while_vectors_are_read_reaches_the_caller() -> None:
@@ -268,7 +268,7 @@ def test_squares_are_added_up_in_float64() -> None:
 @pytest.mark.parametrize("held", [True, False])
 def test_cosine_rows_have_unit_length(held: bool) -> None:
     vectors = np.array([[3, 4], [0, 0], [-0.0, 0], [1e30, 0], [1e-20, 0], [1, 1]], np.float32)
-    ready = prepare(Rows.all_of(vectors), "cosine", 10**6 if held else 1)
+    ready = prepare(Rows.all_of(vectors), "cosine", memory=10**6 if held else 1)
     assert (ready.held is not None) is held
     assert ready.middle is None
     assert ready.half_squares is None
@@ -294,7 +294,7 @@ def test_copies_are_the_rows_seen_before(metric: str, seed: int, size: int) -> N
     keys = [tuple(float(x) for x in (np.sign(v) if metric == "cosine" else v)) for v in vectors]
     expected = {row: keys.index(key) for row, key in enumerate(keys) if keys.index(key) != row}
     for memory in (1, 10**6):
-        ready = prepare(Rows.all_of(vectors), metric, memory)
+        ready = prepare(Rows.all_of(vectors), metric, memory=memory)
         copies = dict(zip(ready.copies.tolist(), ready.originals.tolist(), strict=True))
         assert copies == expected
 
@@ -305,7 +305,7 @@ def test_the_middle_keeps_whole_numbers_whole(seed: int, shift: int) -> None:
     random = np.random.default_rng(seed)
     vectors = (random.integers(-3, 4, (20, 5)) + shift).astype(np.float32)
     for memory in (1, 10**6):
-        ready = prepare(Rows.all_of(vectors), "euclidean", memory)
+        ready = prepare(Rows.all_of(vectors), "euclidean", memory=memory)
         assert ready.middle is not None
         assert ready.half_squares is not None
         rows = ready.read(0, 20)
@@ -319,7 +319,7 @@ def test_the_middle_keeps_whole_numbers_whole(seed: int, shift: int) -> None:
 def test_a_cloud_far_away_is_moved_to_the_origin() -> None:
     random = np.random.default_rng(0)
     vectors = (1e4 + random.standard_normal((500, 8))).astype(np.float32)
-    ready = prepare(Rows.all_of(vectors), "euclidean", 10**6)
+    ready = prepare(Rows.all_of(vectors), "euclidean", memory=10**6)
     assert np.linalg.norm(ready.read(0, 500).mean(axis=0)) < 1.5
 
 
@@ -433,7 +433,7 @@ def test_a_gallery_larger_than_one_reading(monkeypatch: pytest.MonkeyPatch) -> N
     random = np.random.default_rng(6)
     vectors = random.integers(-3, 4, (90, 5)).astype(np.float32)
     whole = multiply_all(vectors, vectors, "euclidean", 2**20)
-    monkeypatch.setattr(_prepared, "_READ_BYTES", 4 * 5 * 7)
+    monkeypatch.setattr(_prepared, "_STEP", 7)
     np.testing.assert_array_equal(multiply_all(vectors, vectors, "euclidean", 2**20), whole)
 
 

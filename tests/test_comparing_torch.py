@@ -21,7 +21,7 @@ def vectors(size: int, seed: int = 0) -> np.ndarray[tuple[int, int], np.dtype[np
 
 @pytest.mark.parametrize("metric", comparing.METRICS)
 def test_scores_are_those_of_numpy(metric: str) -> None:
-    gallery = prepare(Rows.all_of(vectors(300)), metric, 2**20)
+    gallery = prepare(Rows.all_of(vectors(300)), metric, memory=2**20)
     queries = Rows.all_of(vectors(40, 1))
     asked = gallery.read_queries(queries, 0, 40)
     out = np.empty((40, 300), np.float32)
@@ -36,9 +36,9 @@ def test_neighbours_are_those_of_numpy(
 ) -> None:
     monkeypatch.setattr(_torch, "_BLOCK_BYTES", block)
     monkeypatch.setattr(_torch, "_UPLOAD_BYTES", block)
-    prepared = prepare(Rows.all_of(vectors(200)), metric, 2**20).with_squares(2**20)
+    prepared = prepare(Rows.all_of(vectors(200)), metric, memory=2**20).with_squares()
     found = _torch.find_on_device(prepared, 9, "cpu")
-    expected = find_neighbours(prepared, 9, 2**20)
+    expected = find_neighbours(prepared, 9, memory=2**20)
     np.testing.assert_array_equal(found.rows, expected.rows)
     np.testing.assert_allclose(found.distances, expected.distances, atol=1e-4)
     np.testing.assert_allclose(found.farthest, expected.farthest, atol=1e-4)
@@ -70,7 +70,7 @@ def test_full_memory_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(torch, "empty", fail)
     with pytest.raises(EngineError, match=r"out of memory on cpu.*compare them on the CPU"):
-        _torch.DeviceProducts(prepare(Rows.all_of(vectors(20)), "cosine", 2**20), "cpu")
+        _torch.DeviceProducts(prepare(Rows.all_of(vectors(20)), "cosine", memory=2**20), "cpu")
 
 
 @pytest.mark.parametrize(("device", "error"), [("tpu", ArgumentError), ("cuda:99", DeviceError)])
@@ -80,7 +80,7 @@ def test_devices_that_are_not_there_are_refused(device: str, error: type[Excepti
 
 
 def test_without_torch_a_device_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reidkit.comparing._rows.find_spec", lambda _: None)
+    monkeypatch.setattr("reidkit.comparing._devices.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"reidkit\[torch\]"):
         scores_of(KReciprocal(device="cuda"), vectors(60))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reidkit.errors import ArgumentError, MismatchError
+from reidkit.errors import ArgumentError, MismatchError, UnreadableImage
 from reidkit.records import Embeddings, Samples
 from reidkit.reranking import augment_gallery, average_flips, expand_queries, pool_queries
 from reidkit.scoring import evaluate
@@ -171,3 +173,16 @@ def test_bad_settings_are_refused() -> None:
     other = Embeddings(gallery.vectors, gallery.samples, "other model", "contract")
     with pytest.raises(MismatchError, match="cannot be compared"):
         expand_queries(query, other)
+
+
+def test_pooling_keeps_the_list_of_unreadable_pictures() -> None:
+    query = dataclasses.replace(side(5, 12), unreadable=(UnreadableImage("lost.jpg", "empty"),))
+    assert pool_queries(query).unreadable == query.unreadable
+
+
+def test_a_vector_of_zeros_weighs_nothing_in_an_augmented_gallery() -> None:
+    vectors = np.array([[1, 0], [0, 0], [0.8, 0.6]], np.float32)
+    samples = Samples.from_columns(list("abc"), [1, 2, 3], [1, 1, 1])
+    augmented = augment_gallery(Embeddings(vectors, samples), count=2, alpha=1)
+    expected = unit(np.array([[1 + 0.8 * 0.8, 0.8 * 0.6]]))[0]
+    np.testing.assert_allclose(augmented.vectors[0], expected, atol=1e-6)

@@ -72,7 +72,7 @@ def make_ready(
     source: Rows | Joined | NDArray[np.float32], metric: str, *, held: bool = True
 ) -> Prepared:
     rows = Rows.all_of(source) if isinstance(source, np.ndarray) else source
-    prepared = prepare(rows, metric, 2**24 if held else 0)
+    prepared = prepare(rows, metric, memory=2**24 if held else 0)
     assert (prepared.held is not None) == held
     return prepared
 
@@ -106,7 +106,7 @@ def test_neighbours_are_the_first_of_each_sorted_row(
 ) -> None:
     assert callable(draw)
     vectors = draw(np.random.default_rng(seed), size, metric)
-    found = find_neighbours(make_ready(vectors, metric, held=held), count, memory)
+    found = find_neighbours(make_ready(vectors, metric, held=held), count, memory=memory)
     assert_nearest(found, vectors, metric, min(count, size))
 
 
@@ -120,7 +120,9 @@ def test_blocks_are_looked_through_in_parts_by_threads(
     monkeypatch.setattr(_rows, "available_cores", lambda: 3)
     for seed in range(4):
         vectors = draw_ties(np.random.default_rng(seed), 50, metric)
-        assert_nearest(find_neighbours(make_ready(vectors, metric), 6, 2**20), vectors, metric, 6)
+        assert_nearest(
+            find_neighbours(make_ready(vectors, metric), 6, memory=2**20), vectors, metric, 6
+        )
 
 
 def draw_rising(random: np.random.Generator) -> NDArray[np.float32]:
@@ -156,7 +158,9 @@ def test_the_best_are_found_in_whatever_order_they_come(name: str, memory: int, 
     draw, metrics = ADVERSARIES[name]
     vectors = draw(np.random.default_rng(0))
     for metric in metrics:
-        found = find_neighbours(make_ready(vectors, metric, held=memory > 2**17), count, memory)
+        found = find_neighbours(
+            make_ready(vectors, metric, held=memory > 2**17), count, memory=memory
+        )
         assert_nearest(found, vectors, metric, count)
 
 
@@ -168,7 +172,7 @@ def test_ties_across_blocks_and_threads_go_by_row(memory: int) -> None:
     vectors = random.permutation(corners)[:2200].astype(np.float32)
     prepared = make_ready(vectors, "euclidean")
     assert len(prepared.copies) == 0
-    found = find_neighbours(prepared, 25, memory)
+    found = find_neighbours(prepared, 25, memory=memory)
     lengths = (vectors**2).sum(axis=1)
     squares = lengths[:, None] + lengths - 2 * vectors @ vectors.T
     order = sort_naively(squares, 25)
@@ -181,7 +185,7 @@ def test_ties_across_blocks_and_threads_go_by_row(memory: int) -> None:
 @pytest.mark.parametrize("value", [0, 1, -2.5])
 def test_equal_vectors_are_neighbours_by_row(metric: str, value: float) -> None:
     vectors = np.full((40, 4), value, np.float32)
-    found = find_neighbours(make_ready(vectors, metric), 7, 2**20)
+    found = find_neighbours(make_ready(vectors, metric), 7, memory=2**20)
     assert found.rows[3].tolist() == [3, 0, 1, 2, 4, 5, 6]
     assert found.rows[39].tolist() == [39, 0, 1, 2, 3, 4, 5]
     np.testing.assert_array_equal(np.sort(found.rows[:7], axis=1), np.tile(np.arange(7), (7, 1)))
@@ -193,7 +197,7 @@ def test_copies_stand_beside_each_other_however_many() -> None:
     """Rows 0 and 2 are 1 away from the 30 copies between them and behind them."""
     vectors = np.zeros((33, 1), np.float32)
     vectors[[0, 2]] = [[-1], [1]]
-    found = find_neighbours(make_ready(vectors, "euclidean"), 4, 2**20)
+    found = find_neighbours(make_ready(vectors, "euclidean"), 4, memory=2**20)
     assert found.rows[0].tolist() == [0, 1, 3, 4]
     assert found.rows[2].tolist() == [2, 1, 3, 4]
     assert found.rows[32].tolist() == [32, 1, 3, 4]
@@ -204,7 +208,7 @@ def test_copies_stand_beside_each_other_however_many() -> None:
 def test_both_zeros_are_one_number() -> None:
     vectors = np.array([[0.0, 1], [5, 5], [-0.0, 1]], np.float32)
     for metric in METRICS:
-        found = find_neighbours(make_ready(vectors, metric), 2, 2**20)
+        found = find_neighbours(make_ready(vectors, metric), 2, memory=2**20)
         assert found.rows[[0, 2]].tolist() == [[0, 2], [2, 0]]
         assert found.distances[0].tolist() == [0, 0]
 
@@ -217,7 +221,7 @@ def test_a_vector_is_its_own_nearest_whatever_rounding_says(copies: int, metric:
     crowd = random.standard_normal(6) + 1e-4 * random.standard_normal((30, 6))
     far = random.standard_normal((10, 6))
     vectors = np.concatenate((crowd, crowd[:copies], far)).astype(np.float32)
-    found = find_neighbours(make_ready(vectors, metric), 5, 2**20)
+    found = find_neighbours(make_ready(vectors, metric), 5, memory=2**20)
     np.testing.assert_array_equal(found.rows[:, 0], np.arange(40 + copies))
     assert not found.distances[:, 0].any()
     assert found.distances.min() >= 0
@@ -228,7 +232,7 @@ def test_a_vector_is_its_own_nearest_whatever_rounding_says(copies: int, metric:
 def test_distances_far_from_the_origin_stay_exact(offset: int) -> None:
     vectors = np.random.default_rng(1).integers(-9, 10, (150, 6)).astype(np.float32)
     moved = vectors + np.float32(offset)
-    found = find_neighbours(make_ready(moved, "euclidean"), 20, 2**16)
+    found = find_neighbours(make_ready(moved, "euclidean"), 20, memory=2**16)
     assert_nearest(found, vectors, "euclidean", 20)
 
 
@@ -238,7 +242,7 @@ def test_vectors_mapped_from_disk(metric: str, tmp_path: Path) -> None:
     np.save(tmp_path / "vectors.npy", vectors)
     mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
     for held in (False, True):
-        found = find_neighbours(make_ready(mapped, metric, held=held), 9, 2**10)
+        found = find_neighbours(make_ready(mapped, metric, held=held), 9, memory=2**10)
         assert_nearest(found, vectors, metric, 9)
 
 
@@ -249,7 +253,7 @@ def test_two_sides_are_joined_in_their_own_orders(metric: str, held: bool) -> No
     vectors = draw_ties(random, 60, metric)
     first, second = random.permutation(60)[:25], random.integers(0, 60, 30)
     joined = Joined(Rows(vectors, first), Rows(vectors, second))
-    found = find_neighbours(make_ready(joined, metric, held=held), 12, 2**9)
+    found = find_neighbours(make_ready(joined, metric, held=held), 12, memory=2**9)
     assert_nearest(found, vectors[np.concatenate((first, second))], metric, 12)
 
 

@@ -428,7 +428,7 @@ def test_scores_are_those_of_the_sorted_distances(
     table[:, kept] = -rerank_naively(query.vectors, gallery.vectors[kept], chosen)
     assert np.diff(np.sort(table[:, kept], axis=1), axis=1).min() > 1e-7
     ranks = list_ranks(table.tolist(), protocol, query.samples, gallery.samples)
-    expected = summarise([[found] for found in ranks], [], 40)
+    expected = summarise([dict(enumerate(ranks))], [], 40)
     scores = scoring.evaluate(query, gallery, metric=chosen, protocol=protocol, max_rank=40)
     assert (scores.mAP, scores.mINP) == pytest.approx((expected.mAP, expected.mINP), abs=1e-12)
     assert scores.cmc.tolist() == pytest.approx(expected.cmc, abs=1e-6)

@@ -15,7 +15,7 @@ from reidkit.package import EngineSpec
 from reidkit.runtimes import available_devices, load_runtime
 
 torch = pytest.importorskip("torch")
-from reidkit.graphics import true_float32  # noqa: E402 - needs torch
+from reidkit.devices import true_float32  # noqa: E402 - needs torch
 from reidkit.runtimes import _torch  # noqa: E402
 
 ENGINE = EngineSpec("model.pt2", "0" * 64, "torch", takes="pixels")

@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from reidkit import scoring
+from reidkit.comparing import Rows
 from reidkit.errors import ArgumentError, MismatchError
 from reidkit.records import Embeddings
+from reidkit.reranking import KReciprocal
 from reidkit.scoring import (
     Protocol,
     Verification,
     _ranking,
     _verifying,
     evaluate,
+    find_scored,
     measure_pairs,
     score_cameras,
     score_queries,
@@ -431,3 +434,37 @@ def test_threads_count_every_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (parts.same, parts.different) == (whole.same, whole.different)
     np.testing.assert_array_equal(parts.true_positive_rates, whole.true_positive_rates)
     assert parts.equal_error_rate == whole.equal_error_rate
+
+
+def test_cameras_restrict_the_ranking_that_is_scored() -> None:
+    """Re-ranking looks at the whole gallery, not at one camera's pictures of it."""
+    random, metric = np.random.default_rng(5), KReciprocal(5, 3)
+    query, gallery = (
+        embeddings(
+            random.standard_normal((size, 8)),
+            random.integers(-1, 6, size),
+            random.integers(1, 4, size),
+        )
+        for size in (15, 60)
+    )
+    found = score_cameras(query, gallery, metric=metric)
+    kept = np.flatnonzero(gallery.samples.person_ids != -1)
+    blocks = metric.score_blocks(
+        Rows.all_of(query.vectors),
+        Rows(gallery.vectors, kept),
+        asked=np.arange(len(query)),
+        memory=2**20,
+    )
+    scores = np.concatenate([block.copy() for _, block in blocks])
+    for column, camera in enumerate(found.gallery_cameras):
+        rows = np.flatnonzero(gallery.samples.camera_ids[kept] == camera)
+        part = gallery.select(kept[rows])
+        given = GivenScores(scores[:, rows])
+        scored = find_scored(query.samples, part.samples)
+        assert found.queries[:, column].sum() == scored.sum()
+        if scored.any():
+            expected = evaluate(query, part, metric=given).mAP
+            counts = found.queries[:, column]
+            assert np.nansum(found.mAP[:, column] * counts) / counts.sum() == pytest.approx(
+                expected
+            )

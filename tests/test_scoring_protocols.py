@@ -306,3 +306,17 @@ def test_protocols_are_listed_under_their_names() -> None:
     assert scoring.PROTOCOLS["vehicleid"] is scoring.VEHICLEID
     assert all(protocol.name == name for name, protocol in scoring.PROTOCOLS.items())
     assert scoring.CUHK03_CLASSIC.trials == 100
+
+
+def test_a_trial_counts_once_however_many_queries_it_asks() -> None:
+    """One identity of 2 pictures, never found, one of 10, always found: 9 of 10 queries a trial."""
+    people = [1] * 2 + [2] * 10
+    vectors = np.zeros((12, 3), np.float32)
+    vectors[0, 0] = vectors[1, 1] = vectors[2:, 2] = 1
+    vectors[:2, 2] = 0.5  # nearer to identity 2 than to each other
+    samples = Samples.from_columns([f"{row}.jpg" for row in range(12)], people, [1] * 12)
+    pictures = Embeddings(vectors, samples)
+    scores = evaluate(pictures, pictures, protocol=scoring.VEHICLEID)
+    assert scores.rank(1) == pytest.approx(0.9)
+    assert scores.mAP == pytest.approx(0.9 + 0.1 / 2)
+    assert scores.queries == 12

@@ -12,6 +12,7 @@ from reidkit.comparing._blocks import (
     find_nearest,
     multiply_blocks,
 )
+from reidkit.comparing._devices import CPU, check_device
 from reidkit.comparing._neighbours import Neighbours, find_neighbours
 from reidkit.comparing._ordering import Ordered, count_rows, order_rows
 from reidkit.comparing._prepared import Prepared, prepare, to_unit_length
@@ -20,12 +21,14 @@ from reidkit.comparing._rows import (
     Joined,
     Rows,
     check_memory,
+    list_ranges,
     measure_squares,
     split_range,
     spread,
 )
 
 __all__ = [
+    "CPU",
     "MEMORY",
     "METRICS",
     "Comparison",
@@ -35,11 +38,13 @@ __all__ = [
     "Prepared",
     "Rows",
     "VectorComparison",
+    "check_device",
     "check_memory",
     "choose_comparison",
     "count_rows",
     "find_nearest",
     "find_neighbours",
+    "list_ranges",
     "measure_squares",
     "multiply_blocks",
     "order_rows",

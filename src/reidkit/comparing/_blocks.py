@@ -9,9 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reidkit.comparing._devices import CPU, check_device, open_torch
 from reidkit.comparing._ordering import count_rows, order_rows
 from reidkit.comparing._prepared import Prepared, prepare
-from reidkit.comparing._rows import Rows, measure_squares, open_torch, split_range
+from reidkit.comparing._rows import Rows, list_ranges, measure_squares, split_range
 from reidkit.errors import ArgumentError
 
 METRICS = ("cosine", "euclidean")
@@ -39,7 +40,7 @@ class Comparison(Protocol):
         """
 
     def word_scores(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turn scores into what people read, of the same order; -inf stays."""
+        """Turn scores into what people read, of the same order; -inf stays. May overwrite them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +52,30 @@ class VectorComparison:
     """
 
     name: str = "cosine"
-    device: str = "cpu"
+    device: str = CPU
 
     def __post_init__(self) -> None:
         if self.name not in METRICS:
             raise ArgumentError(f"metric is {self.name!r}, expected one of {', '.join(METRICS)}")
+        check_device(self.device)
 
     def score_blocks(
         self, queries: Rows, gallery: Rows, *, asked: NDArray[np.intp], memory: int
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Give the scores in blocks; see `Comparison`. Equal gallery vectors score the same."""
-        prepared = prepare(gallery, self.name, 3 * memory // 4)
-        yield from multiply_blocks(queries.select(asked), prepared, memory, self.device)
+        prepared = prepare(gallery, self.name, memory=3 * memory // 4)
+        yield from multiply_blocks(
+            queries.select(asked), prepared, memory=memory, device=self.device
+        )
 
     def word_scores(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give cosines as they are, and for `euclidean` minus the distances."""
         if self.name == "cosine":
             return scores
-        # Rounding may leave a square just below 0.
-        return -np.sqrt(np.maximum(-2 * scores, 0))
+        scores *= -2
+        np.maximum(scores, 0, out=scores)  # rounding may leave a square just below 0
+        np.sqrt(scores, out=scores)
+        return np.negative(scores, out=scores)
 
 
 def choose_comparison(metric: str | Comparison) -> Comparison:
@@ -82,7 +88,7 @@ def choose_comparison(metric: str | Comparison) -> Comparison:
 
 
 def multiply_blocks(
-    queries: Rows, gallery: Prepared, memory: int, device: str = "cpu"
+    queries: Rows, gallery: Prepared, *, memory: int, device: str = CPU
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Give the scores of queries against a prepared gallery, `(start, (n, G) block)`.
 
@@ -97,7 +103,7 @@ def multiply_blocks(
     size = memory // 4 if held else memory // 2
     parts = split_range(len(queries), max(1, min(LONGEST_BLOCK, size // (4 * columns))))
     width = columns if held else max(1, memory // 8 // (4 * queries.dimension))
-    products = None if device == "cpu" else open_torch().DeviceProducts(gallery, device)
+    products = None if device == CPU else open_torch().DeviceProducts(gallery, device)
     block = np.empty((max(stop - start for start, stop in parts), columns), np.float32)
     for start, stop in parts:
         asked = gallery.read_queries(queries, start, stop)
@@ -131,9 +137,8 @@ def find_nearest(
         part = scores[start : start + step]
         ordered = order_rows(part, bound_best(part, count))
         found = np.minimum(np.diff(ordered.starts), count)
-        rows = np.repeat(np.arange(len(part)), found)
-        places = np.arange(len(rows)) - np.repeat(np.cumsum(found) - found, found)
-        chosen = ordered.columns[np.repeat(ordered.starts[:-1], found) + places]
+        entries, rows = list_ranges(ordered.starts[:-1], ordered.starts[:-1] + found)
+        places, chosen = entries - ordered.starts[rows], ordered.columns[entries]
         columns[start + rows, places] = chosen
         best[start + rows, places] = part[rows, chosen]
     return columns, best
@@ -142,12 +147,13 @@ def find_nearest(
 def bound_best(scores: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """Give a bound for each row of (R, G) scores that at least `count` of its entries reach.
 
-    The least of the maxima of `count` groups of columns: far cheaper than the exact value, and
-    few more entries reach it. -inf where there are fewer columns.
+    Of the maxima of four times as many groups of columns the `count`-th: far cheaper than the
+    exact value, and few more entries reach it. -inf where there are fewer columns.
     """
-    width = scores.shape[1] // count
+    width = scores.shape[1] // (4 * count)
     if width == 0:
         return np.full(len(scores), -np.inf, np.float32)
-    groups = scores[:, : width * count].reshape(len(scores), count, width)
-    bounds: NDArray[np.float32] = groups.max(axis=2).min(axis=1)
-    return bounds
+    groups = scores[:, : 4 * width * count].reshape(len(scores), 4 * count, width)
+    maxima: NDArray[np.float32] = groups.max(axis=2)
+    maxima.partition(3 * count, axis=1)
+    return maxima[:, 3 * count]

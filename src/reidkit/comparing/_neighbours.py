@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reidkit.comparing._devices import CPU, open_torch
 from reidkit.comparing._prepared import Prepared
-from reidkit.comparing._rows import open_torch, split_range, spread
+from reidkit.comparing._rows import list_ranges, split_range, spread
 
 _BLOCK_ROWS = 1024
 _PART = 2**19
@@ -34,7 +35,9 @@ class Neighbours:
     farthest: NDArray[np.float32]
 
 
-def find_neighbours(prepared: Prepared, count: int, memory: int, device: str = "cpu") -> Neighbours:
+def find_neighbours(
+    prepared: Prepared, count: int, *, memory: int, device: str = CPU
+) -> Neighbours:
     """Find the `count` (at most N) nearest of the prepared vectors to each of them.
 
     Takes up about `memory` bytes, and (N, 5 count) slots; on a `device` such as `cuda`, the
@@ -43,23 +46,21 @@ def find_neighbours(prepared: Prepared, count: int, memory: int, device: str = "
     Raises:
         MissingExtraError, DeviceError, EngineError: the device cannot be used.
     """
-    prepared = prepared.with_squares(memory)
-    unique = np.setdiff1d(np.arange(len(prepared)), prepared.copies)
+    prepared = prepared.with_squares()
     count = min(count, len(prepared))
-    if len(unique) == len(prepared):
-        return _find_distinct(prepared, count, memory, device)
-    found = _find_distinct(prepared.select(unique), min(count, len(unique)), memory, device)
-    return _add_copies(prepared, unique, found, count)
+    distinct = min(count, len(prepared) - len(prepared.copies))
+    if device == CPU:
+        found = _find_distinct(prepared, distinct, memory)
+    else:
+        found = open_torch().find_on_device(prepared, distinct, device)
+    return _add_copies(prepared, found, count) if len(prepared.copies) else found
 
 
-def _find_distinct(prepared: Prepared, count: int, memory: int, device: str) -> Neighbours:
-    if device != "cpu":
-        found: Neighbours = open_torch().find_on_device(prepared, count, device)
-        return found
+def _find_distinct(prepared: Prepared, count: int, memory: int) -> Neighbours:
+    """Find neighbours among the rows that are no copies; what copies get means nothing."""
     length = len(prepared)
     halves = prepared.half_squares
-    nearest = _Nearest(length, count)
-    lowest = np.full(length, np.inf, np.float32)
+    nearest = _Nearest(length, count, prepared.copies)
     rows = max(1, min(_BLOCK_ROWS, memory // 8 // (4 * prepared.dimension)))
     width = max(rows, memory // 8 // (4 * rows))
     space = np.empty(rows * min(width, length), np.float32)
@@ -74,50 +75,59 @@ def _find_distinct(prepared: Prepared, count: int, memory: int, device: str) -> 
                 scores -= halves[first:last]
             own = np.arange(max(start, first), min(stop, last))
             scores[own - start, own - first] = np.inf
-            nearest.add_rows(scores, start, first, lowest)
+            nearest.add_rows(scores, start, first)
             beyond = max(first, stop)
             if beyond < last:
-                nearest.add_columns(scores[:, beyond - first :], start, beyond, lowest)
+                nearest.add_columns(scores[:, beyond - first :], start, beyond)
     best, values = nearest.finish()
-    return Neighbours(best, prepared.turn_to_squares(values), prepared.turn_to_squares(lowest))
+    return Neighbours(
+        best, prepared.turn_to_squares(values), prepared.turn_to_squares(nearest.lowest)
+    )
 
 
 class _Nearest:
-    """The best entries so far of each row, in slots; full slots are cut down to the best."""
+    """The best entries so far of each row, in slots; full slots are cut down to the best.
 
-    def __init__(self, length: int, count: int) -> None:
+    The rows `copies` are nobody's entries.
+    """
+
+    def __init__(self, length: int, count: int, copies: NDArray[np.intp]) -> None:
         self.count = count
+        self.copies = copies
         self.slots = max(5 * count, 16)
         self.scores = np.full((length, self.slots), -np.inf, np.float32)
         self.rows = np.zeros((length, self.slots), np.int32)
         self.filled = np.zeros(length, np.int64)
+        self.lowest = np.full(length, np.inf, np.float32)
         self.bounds = np.full(length, -np.inf, np.float32)
         """What an entry must surpass to be among the best."""
 
-    def add_rows(
-        self, scores: NDArray[np.float32], start: int, first: int, lowest: NDArray[np.float32]
-    ) -> None:
+    def add_rows(self, scores: NDArray[np.float32], start: int, first: int) -> None:
         """Add a block: row r of it is row `start` + r, column c is row `first` + c."""
+        hidden = self._find_copies(first, scores.shape[1])
 
         def work(begin: int, end: int) -> None:
             part, rows = scores[begin:end], slice(start + begin, start + end)
+            self.lowest[rows] = np.minimum(self.lowest[rows], part.min(axis=1))
+            if len(hidden):
+                part[:, hidden] = -np.inf
             self._bound(rows, part.T)
-            lowest[rows] = np.minimum(lowest[rows], part.min(axis=1))
             entries = np.flatnonzero(part > self.bounds[rows, None])
             row, column = np.divmod(entries, part.shape[1])
             self._insert(row + rows.start, column + first, part[row, column])
 
-        spread(work, len(scores), max(1, _PART // scores.shape[1]))
+        spread(work, len(scores), step=max(1, _PART // scores.shape[1]))
 
-    def add_columns(
-        self, scores: NDArray[np.float32], start: int, first: int, lowest: NDArray[np.float32]
-    ) -> None:
+    def add_columns(self, scores: NDArray[np.float32], start: int, first: int) -> None:
         """Add the same block, turned: column c is the row `first` + c that gets entries."""
+        hidden = self._find_copies(start, len(scores))
 
         def work(begin: int, end: int) -> None:
             part, rows = scores[:, begin:end], slice(first + begin, first + end)
+            self.lowest[rows] = np.minimum(self.lowest[rows], part.min(axis=0))
+            if len(hidden):
+                part[hidden] = -np.inf
             self._bound(rows, part)
-            lowest[rows] = np.minimum(lowest[rows], part.min(axis=0))
             entries = np.flatnonzero(part > self.bounds[rows])
             row, column = np.divmod(entries, part.shape[1])
             # Narrow whole numbers are sorted by counting.
@@ -125,7 +135,7 @@ class _Nearest:
             row, column = row[order], column[order]
             self._insert(column + rows.start, row + start, part[row, column])
 
-        spread(work, scores.shape[1], max(1, min(2**16, _PART // len(scores))))
+        spread(work, scores.shape[1], step=max(1, min(2**16, _PART // len(scores))))
 
     def finish(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Give each row's best entries, (N, count), best first, and their scores."""
@@ -133,27 +143,35 @@ class _Nearest:
         def work(start: int, stop: int) -> None:
             self._cut(np.arange(start, stop))
 
-        spread(work, len(self.filled), 2048)
+        spread(work, len(self.filled), step=2048)
         return self.rows[:, : self.count].copy(), self.scores[:, : self.count].copy()
+
+    def _find_copies(self, first: int, count: int) -> NDArray[np.intp]:
+        """Give the copies among the rows from `first` on, as places from there."""
+        start, stop = np.searchsorted(self.copies, (first, first + count))
+        return self.copies[start:stop] - first
 
     def _bound(self, rows: slice, scores: NDArray[np.float32]) -> None:
         """Give rows that have none a bound, from the first scores that they meet, (n, rows).
 
-        The least of the maxima of `count` groups: at least that many entries reach it.
+        As `bound_best` does, along the other axis.
         """
-        width = len(scores) // self.count
+        width = len(scores) // (4 * self.count)
         bounds = self.bounds[rows]
         new = np.isneginf(bounds)
         if width == 0 or not new.any():
             return
-        groups = scores[: width * self.count].reshape(self.count, width, -1)
-        least = groups.max(axis=1).min(axis=0)
-        bounds[new] = np.nextafter(least, np.float32(-np.inf))[new]
+        groups = scores[: 4 * width * self.count].reshape(4 * self.count, width, -1)
+        maxima = groups.max(axis=1)
+        maxima.partition(3 * self.count, axis=0)
+        bounds[new] = np.nextafter(maxima[3 * self.count], np.float32(-np.inf))[new]
 
     def _insert(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], scores: NDArray[np.float32]
     ) -> None:
         """Put entries, sorted by row, behind those that are there."""
+        kept = self._thin(rows, scores)
+        rows, columns, scores = rows[kept], columns[kept], scores[kept]
         while len(rows):
             first = np.flatnonzero(np.diff(rows, prepend=-1))
             counts = np.diff(first, append=len(rows))
@@ -166,6 +184,23 @@ class _Nearest:
             self._cut(touched[self.filled[touched] > self.slots // 2])
             late = ~fits & (scores > self.bounds[rows])
             rows, columns, scores = rows[late], columns[late], scores[late]
+
+    def _thin(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Mark the entries, sorted by row, that can be among the best of their row.
+
+        Of a row with more entries than slots only the best stay, equal ones by their order.
+        """
+        kept = np.ones(len(rows), np.bool_)
+        edges = np.append(np.flatnonzero(np.diff(rows, prepend=-1)), len(rows))
+        for index in np.flatnonzero(np.diff(edges) > self.slots).tolist():
+            part = slice(edges[index], edges[index + 1])
+            values = scores[part]
+            least = np.partition(values, len(values) - self.count)[len(values) - self.count]
+            equal = np.flatnonzero(values == least)
+            spare = self.count - np.count_nonzero(values > least)
+            kept[part] = values >= least
+            kept[part][equal[spare:]] = False
+        return kept
 
     def _cut(self, rows: NDArray[np.int64]) -> None:
         """Sort rows and keep their best; equal scores stay in the order they came, by row."""
@@ -180,28 +215,31 @@ class _Nearest:
         self.bounds[rows[full]] = best[full, -1]
 
 
-def _add_copies(
-    prepared: Prepared, unique: NDArray[np.intp], found: Neighbours, count: int
-) -> Neighbours:
+def _add_copies(prepared: Prepared, found: Neighbours, count: int) -> Neighbours:
     """Put the rows that repeat a vector beside it in all lists."""
-    group = np.empty(len(prepared), np.int64)
-    group[unique] = np.arange(len(unique))
-    group[prepared.copies] = group[prepared.originals]
-    members = np.argsort(group, kind="stable")
-    starts = np.searchsorted(group[members], np.arange(len(unique) + 1))
+    groups = prepared.number_groups()
+    members = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[members], np.arange(len(groups) + 1))
+    unique = np.flatnonzero(groups == np.arange(len(groups)))
     rows = np.empty((len(unique), count), np.int32)
     distances = np.empty((len(unique), count), np.float32)
 
     def work(begin: int, end: int) -> None:
-        for index in range(begin, end):
-            lists = [members[starts[g] : starts[g + 1]][:count] for g in found.rows[index]]
-            row = np.concatenate(lists)
-            distance = np.repeat(found.distances[index], [len(part) for part in lists])
-            order = np.lexsort((row, distance))[:count]
-            rows[index], distances[index] = row[order], distance[order]
+        asked = found.rows[unique[begin:end]]
+        first = starts[asked]
+        # No list takes more than `count` of one group.
+        last = np.minimum(starts[asked + 1], first + count)
+        places, owners = list_ranges(first.ravel(), last.ravel())
+        row, distance = members[places], found.distances[unique[begin:end]].ravel()[owners]
+        line = owners // asked.shape[1]
+        order = np.lexsort((row, distance, line))
+        edges = np.searchsorted(line[order], np.arange(end - begin))
+        chosen = order[edges[:, None] + np.arange(count)]
+        rows[begin:end], distances[begin:end] = row[chosen], distance[chosen]
 
-    spread(work, len(unique), 256)
-    return _put_first(Neighbours(rows[group], distances[group], found.farthest[group]))
+    spread(work, len(unique), step=256)
+    place = np.searchsorted(unique, groups)
+    return _put_first(Neighbours(rows[place], distances[place], found.farthest[groups]))
 
 
 def _put_first(neighbours: Neighbours) -> Neighbours:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.comparing._rows import Joined, Rows, measure_squares, split_range
+from reidkit.comparing._rows import Joined, Rows, measure_squares, split_range, spread
 from reidkit.errors import ArgumentError
 
 SHORTEST_LENGTH = 1e-12
@@ -22,8 +22,8 @@ LONGEST_LENGTH = 1e18
 _UNIT = 1e-5
 """Squared lengths this near to 1 are those of unit vectors."""
 
-_READ_BYTES = 2**24
-"""Bytes of vectors that are made ready at once: they stay in a processor's cache."""
+_STEP = 256
+"""Rows that a thread makes ready at once: they stay in its cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,18 +54,6 @@ class Prepared:
         """The length D of each vector."""
         return self.source.dimension
 
-    def select(self, rows: NDArray[np.intp]) -> Prepared:
-        """Take some of the rows, none of which repeats another's vector."""
-        nothing = np.empty(0, np.intp)
-        return Prepared(
-            self.source.select(rows),
-            None if self.held is None else self.held[rows],
-            self.middle,
-            None if self.half_squares is None else self.half_squares[rows],
-            nothing,
-            nothing,
-        )
-
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give the rows `start` to `stop`, made ready; (n, D). They must not be changed."""
         if self.held is not None:
@@ -79,22 +67,29 @@ class Prepared:
             _check_longest(measure_squares(rows))
         return rows
 
-    def with_squares(self, memory: int) -> Prepared:
+    def with_squares(self) -> Prepared:
         """Add half the squared lengths, unless all lengths are 1: then distances need none."""
         if self.half_squares is not None:
             return self
         squares = np.empty(len(self))
-        for start, stop in split_range(len(self), _count_rows(self.source, memory)):
+
+        def work(start: int, stop: int) -> None:
             squares[start:stop] = measure_squares(self.read(start, stop))
+
+        spread(work, len(self), step=_STEP)
         if np.all(np.abs(squares - 1) < _UNIT):
             return self
         return dataclasses.replace(self, half_squares=(squares / 2).astype(np.float32))
 
     def turn_to_squares(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turn scores, made with these half squares or of unit vectors, to squared distances."""
-        longest = np.float32(2 if self.half_squares is None else 0)
-        squares: NDArray[np.float32] = np.maximum(longest - np.float32(2) * scores, np.float32(0))
-        return squares
+        """Turn scores, made with these half squares or of unit vectors, to squared distances.
+
+        Overwrites and gives them.
+        """
+        scores *= -2
+        if self.half_squares is None:
+            scores += 2
+        return np.maximum(scores, 0, out=scores)
 
     def measure_squares(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64]
@@ -141,20 +136,21 @@ class Prepared:
         return taken
 
 
-def prepare(source: Rows | Joined, metric: str, memory: int) -> Prepared:
+def prepare(source: Rows | Joined, metric: str, *, memory: int) -> Prepared:
     """Make a gallery ready, and hold it in memory where that takes at most `memory` bytes.
 
     Raises:
         ArgumentError: vectors whose Euclidean distances overflow float32.
     """
-    middle = _find_middle(source, memory) if metric == "euclidean" else None
+    middle = _find_middle(source) if metric == "euclidean" else None
     checksums = np.empty(len(source), np.uint64)
     squares = np.empty(len(source) if metric == "euclidean" else 0)
     held = None
     if 4 * source.dimension * len(source) <= memory:
         held = np.empty((len(source), source.dimension), np.float32)
     change = _find_change(middle)
-    for start, stop in split_range(len(source), _count_rows(source, memory)):
+
+    def work(start: int, stop: int) -> None:
         rows = source.read(start, stop, change)
         # Whole numbers add up to the same sum in any order: equal vectors have equal sums.
         np.sum(rows.view(np.uint32), axis=1, dtype=np.uint64, out=checksums[start:stop])
@@ -162,6 +158,8 @@ def prepare(source: Rows | Joined, metric: str, memory: int) -> Prepared:
             squares[start:stop] = measure_squares(rows)
         if held is not None:
             held[start:stop] = rows
+
+    spread(work, len(source), step=_STEP)
     _check_longest(squares)
     half_squares = (squares / 2).astype(np.float32) if len(squares) else None
     nothing = np.empty(0, np.intp)
@@ -194,7 +192,7 @@ def _find_change(
     return change
 
 
-def _find_middle(source: Rows | Joined, memory: int) -> NDArray[np.float32] | None:
+def _find_middle(source: Rows | Joined) -> NDArray[np.float32] | None:
     """Find what to subtract from both sides, which changes no distance.
 
     Far from the origin the small differences between distances drown in float32. The middle is
@@ -202,7 +200,7 @@ def _find_middle(source: Rows | Joined, memory: int) -> NDArray[np.float32] | No
     so that ties stay ties.
     """
     total, squares = np.zeros(source.dimension), 0.0
-    for start, stop in split_range(len(source), _count_rows(source, memory)):
+    for start, stop in split_range(len(source), 16 * _STEP):
         rows = source.read(start, stop)
         total += rows.sum(axis=0, dtype=np.float64)
         squares += float(measure_squares(rows).sum())
@@ -223,11 +221,6 @@ def _check_longest(squares: NDArray[np.float64]) -> None:
             f"a vector is {longest:.3g} long, beyond {LONGEST_LENGTH:.0e} Euclidean distances "
             "overflow float32: use the cosine metric or scale the vectors down"
         )
-
-
-def _count_rows(source: Rows | Joined, memory: int) -> int:
-    """Count the rows that are read at once when not all of them are held."""
-    return max(1, min(memory // 4, _READ_BYTES) // (4 * source.dimension))
 
 
 def _find_copies(

@@ -6,14 +6,11 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.errors import ArgumentError, MissingExtraError
+from reidkit.errors import ArgumentError
 from reidkit.machine import available_cores
 
 MEMORY = 2**30
@@ -67,7 +64,7 @@ class Rows:
             if change is not None:
                 change(part)
 
-        spread(fill, len(chosen), _STEP)
+        spread(fill, len(chosen), step=_STEP)
         return copy
 
 
@@ -106,17 +103,6 @@ class Joined:
         return np.concatenate(parts)
 
 
-def open_torch() -> Any:
-    """Give the module that computes on a GPU; torch is imported only when it is asked for.
-
-    Raises:
-        MissingExtraError: torch is not installed.
-    """
-    if find_spec("torch") is None:
-        raise MissingExtraError("torch", "torch")
-    return import_module("reidkit.comparing._torch")
-
-
 def check_memory(memory: int) -> None:
     """Refuse a memory budget too small to work in.
 
@@ -135,11 +121,11 @@ def measure_squares(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         rows = vectors[start:stop].astype(np.float64)
         squares[start:stop] = np.square(rows, out=rows).sum(axis=1)
 
-    spread(fill, len(vectors), _STEP)
+    spread(fill, len(vectors), step=_STEP)
     return squares
 
 
-def spread(work: Callable[[int, int], None], length: int, step: int) -> None:
+def spread(work: Callable[[int, int], None], length: int, *, step: int) -> None:
     """Call `work(start, stop)` for steps of a range, on all cores; its errors reach the caller.
 
     numpy lets go of Python's lock inside its loops, so that threads suffice.
@@ -159,3 +145,13 @@ def split_range(length: int, most: int) -> list[tuple[int, int]]:
     count = max(1, -(-length // max(1, most)))
     edges = [length * number // count for number in range(count + 1)]
     return [(start, stop) for start, stop in itertools.pairwise(edges) if start < stop]
+
+
+def list_ranges(
+    starts: NDArray[np.int64], stops: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the numbers of (R,) ranges one after the other, and which range each belongs to."""
+    widths = stops - starts
+    owners = np.repeat(np.arange(len(starts)), widths)
+    first = np.cumsum(widths) - widths
+    return np.arange(len(owners)) + np.repeat(starts - first, widths), owners

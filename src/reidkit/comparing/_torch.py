@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from reidkit.comparing._neighbours import Neighbours
 from reidkit.comparing._prepared import Prepared
 from reidkit.comparing._rows import split_range
+from reidkit.devices import is_out_of_memory, parse_device, true_float32
 from reidkit.errors import EngineError
-from reidkit.graphics import is_out_of_memory, parse_device, true_float32
 
 _UPLOAD_BYTES = 2**26
 _BLOCK_BYTES = 2**30
@@ -47,7 +47,7 @@ class DeviceProducts:
 
 
 def find_on_device(prepared: Prepared, count: int, device: str) -> Neighbours:
-    """Find the `count` nearest of vectors, none of which equals another; see `Neighbours`.
+    """Find the `count` nearest of vectors among those that are no copies; see `Neighbours`.
 
     Of rows equally far away any may be among the last: a GPU does not tell which came first.
     """
@@ -57,12 +57,14 @@ def find_on_device(prepared: Prepared, count: int, device: str) -> Neighbours:
     scores, lowest = np.empty((length, count), np.float32), np.empty(length, np.float32)
     with _explaining(products.device), true_float32():
         halves = _upload(prepared.half_squares, products.device)
+        copies = _upload(prepared.copies, products.device)
         for start, stop in split_range(length, max(1, _BLOCK_BYTES // (4 * length))):
             block = products.rows[start:stop] @ products.rows.T
             if halves is not None:
                 block -= halves[start:stop, None]
                 block -= halves
             lowest[start:stop] = block.amin(dim=1).cpu().numpy()
+            block[:, copies] = -torch.inf
             own = torch.arange(start, stop, device=products.device)
             block[own - start, own] = torch.inf
             best, nearest = block.topk(count, dim=1)
@@ -74,7 +76,7 @@ def find_on_device(prepared: Prepared, count: int, device: str) -> Neighbours:
     return Neighbours(best_rows, distances, prepared.turn_to_squares(lowest))
 
 
-def _upload(values: NDArray[np.float32] | None, device: str) -> Any:
+def _upload(values: NDArray[Any] | None, device: str) -> Any:
     return None if values is None else torch.tensor(values).to(device)
 
 
@@ -85,7 +87,8 @@ def _explaining(device: str) -> Iterator[None]:
             yield
     except RuntimeError as error:
         if not is_out_of_memory(error):
-            raise
+            text = str(error).strip().partition("\n")[0]
+            raise EngineError(f"torch failed on {device}: {text}") from error
         raise EngineError(
             f"out of memory on {device}: the vectors and a block of their scores do not fit; "
             "compare them on the CPU"

@@ -195,7 +195,7 @@ def _undisturbed(torch: Any) -> Iterator[None]:
     """
     from torch._inductor.utils import fresh_cache
 
-    from reidkit.graphics import true_float32
+    from reidkit.devices import true_float32
 
     default, threads = torch.get_default_dtype(), torch.get_num_threads()
     try:

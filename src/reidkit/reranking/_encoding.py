@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.comparing import Neighbours, Prepared, split_range, spread
+from reidkit.comparing import Neighbours, Prepared, list_ranges, split_range, spread
 from reidkit.reranking._variants import Variant
 
 _STEP = 256
-"""Pictures that a thread encodes at once."""
+"""The most pictures that a thread encodes at once."""
+
+_LARGEST = 2**24
+"""The most bytes of a thread's largest array."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,7 +24,7 @@ class Encoding:
     Columns:
         starts: (N + 1,) int64: row i has the entries `starts[i]` to `starts[i + 1]`.
         columns: (E,) int32, ascending within a row.
-        weights: (E,) float32, above 0; those of a row add up to 1.
+        weights: (E,) float32, at least 0; those of a row add up to 1.
     """
 
     starts: NDArray[np.int64]
@@ -47,17 +50,7 @@ class _Pairs:
     squares: NDArray[np.float32]
 
 
-def list_ranges(
-    starts: NDArray[np.int64], stops: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the numbers of ranges one after the other, and which range each belongs to."""
-    widths = stops - starts
-    owners = np.repeat(np.arange(len(starts)), widths)
-    first = np.cumsum(widths) - widths
-    return np.arange(len(owners)) + np.repeat(starts - first, widths), owners
-
-
-def encode(neighbours: Neighbours, prepared: Prepared, k1: int, variant: Variant) -> Encoding:
+def encode(neighbours: Neighbours, prepared: Prepared, *, k1: int, variant: Variant) -> Encoding:
     """Encode every picture by its k-reciprocal neighbours, expanded (Zhong et al., section 3.2).
 
     Of the `k1` nearest those count that have the picture among their own `k1` nearest; a
@@ -69,7 +62,8 @@ def encode(neighbours: Neighbours, prepared: Prepared, k1: int, variant: Variant
     members, half_members = _mark_reciprocal(near), _mark_reciprocal(half)
     own_sets = np.where(members, near, -1)
     half_sets = np.where(half_members, half, -2)
-    parts = split_range(len(near), _STEP)
+    # Each of a picture's k1 neighbours brings k1 / 2, each compared with its k1.
+    parts = split_range(len(near), min(_STEP, _LARGEST // (near.shape[1] ** 2 * half.shape[1])))
     found: dict[int, _Pairs] = {}
 
     def work(first: int, last: int) -> None:
@@ -78,7 +72,7 @@ def encode(neighbours: Neighbours, prepared: Prepared, k1: int, variant: Variant
             squares = _measure_pairs(neighbours, prepared, rows, columns, start)
             found[start] = _Pairs(rows, columns, squares)
 
-    spread(work, len(parts), 1)
+    spread(work, len(parts), step=1)
     pairs = [found[start] for start, _ in parts]
     rows = np.concatenate([part.rows for part in pairs])
     columns = np.concatenate([part.columns for part in pairs])
@@ -93,7 +87,8 @@ def encode(neighbours: Neighbours, prepared: Prepared, k1: int, variant: Variant
 
 def average(encoding: Encoding, near: NDArray[np.int32]) -> Encoding:
     """Average each row with those of its nearest, `near` (N, k2): local query expansion."""
-    parts = split_range(len(near), _STEP)
+    longest = int(np.diff(encoding.starts).max()) * near.shape[1]
+    parts = split_range(len(near), min(_STEP, _LARGEST // (8 * longest)))
     found: dict[int, _Sums] = {}
 
     def work(first: int, last: int) -> None:
@@ -103,7 +98,7 @@ def average(encoding: Encoding, near: NDArray[np.int32]) -> Encoding:
             columns, weights = encoding.columns[entries], encoding.weights[entries]
             found[start] = _add_up(owners // sources.shape[1], columns, weights, len(sources))
 
-    spread(work, len(parts), 1)
+    spread(work, len(parts), step=1)
     sums = [found[start] for start, _ in parts]
     weights = np.concatenate([part.weights for part in sums])
     return Encoding(
@@ -121,7 +116,7 @@ def _mark_reciprocal(near: NDArray[np.int32]) -> NDArray[np.bool_]:
         rows = np.arange(start, stop, dtype=np.int32)
         marks[start:stop] = (near[near[start:stop]] == rows[:, None, None]).any(axis=2)
 
-    spread(work, len(near), _STEP)
+    spread(work, len(near), step=max(1, min(_STEP, _LARGEST // (4 * near.shape[1] ** 2))))
     return marks
 
 

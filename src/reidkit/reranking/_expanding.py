@@ -53,10 +53,10 @@ def expand_queries(
     kept = np.flatnonzero(gallery.samples.person_ids != JUNK)
     if not len(kept) or not len(query):
         return query
-    prepared = prepare(Rows(gallery.vectors, kept), metric, memory // 2)
+    prepared = prepare(Rows(gallery.vectors, kept), metric, memory=memory // 2)
     queries = Rows.all_of(query.vectors)
     expanded = np.empty_like(query.vectors)
-    for start, scores in multiply_blocks(queries, prepared, memory):
+    for start, scores in multiply_blocks(queries, prepared, memory=memory):
         for first, last in split_range(len(scores), 64):
             rows, best = find_nearest(scores[first:last], min(count, len(kept)))
             part = slice(start + first, start + last)
@@ -86,12 +86,16 @@ def augment_gallery(
     kept = np.flatnonzero(gallery.samples.person_ids != JUNK)
     if len(kept) < 2:
         return gallery
-    prepared = prepare(Rows(gallery.vectors, kept), metric, memory // 2)
-    neighbours = find_neighbours(prepared, count + 1, memory)
+    prepared = prepare(Rows(gallery.vectors, kept), metric, memory=memory // 2)
+    neighbours = find_neighbours(prepared, count + 1, memory=memory)
+    halves = prepared.with_squares().half_squares
+    if halves is None:
+        halves = np.full(len(kept), 0.5, np.float32)
     augmented = np.array(gallery.vectors)
     for start, stop in split_range(len(kept), _STEP):
-        cosines = 1 - neighbours.distances[start:stop, 1:] / 2
         own, others = prepared.read(start, stop), neighbours.rows[start:stop, 1:]
+        lengths = halves[start:stop, None] + halves[others]
+        cosines = lengths - neighbours.distances[start:stop, 1:] / 2
         augmented[kept[start:stop]] = _average(own, others, cosines, prepared, alpha)
     return _finish(gallery, augmented, metric)
 
@@ -117,7 +121,8 @@ def pool_queries(query: Embeddings, *, metric: str = "cosine") -> Embeddings:
     vectors = to_unit_length(query.vectors) if metric == "cosine" else query.vectors
     np.add.at(sums, place[inverse], vectors)
     means = sums / np.bincount(place[inverse], minlength=len(first))[:, None]
-    return _finish(query.select(first[order]), means.astype(np.float32), metric)
+    pooled = dataclasses.replace(query.select(first[order]), unreadable=query.unreadable)
+    return _finish(pooled, means.astype(np.float32), metric)
 
 
 def average_flips(plain: Embeddings, mirrored: Embeddings) -> Embeddings:

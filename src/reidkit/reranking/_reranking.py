@@ -9,16 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.comparing import (
+    CPU,
     METRICS,
     Joined,
     Rows,
+    check_device,
     find_neighbours,
+    list_ranges,
     multiply_blocks,
     prepare,
     spread,
 )
 from reidkit.errors import ArgumentError
-from reidkit.reranking._encoding import Encoding, average, encode, list_ranges
+from reidkit.reranking._encoding import Encoding, average, encode
 from reidkit.reranking._variants import VARIANTS
 
 
@@ -42,7 +45,7 @@ class KReciprocal:
     weight: float = 0.3
     variant: str = "strong-baseline"
     metric: str = "cosine"
-    device: str = "cpu"
+    device: str = CPU
 
     def __post_init__(self) -> None:
         for name, value in (("k1", self.k1), ("k2", self.k2)):
@@ -56,6 +59,7 @@ class KReciprocal:
             )
         if self.metric not in METRICS:
             raise ArgumentError(f"metric is {self.metric!r}, expected one of {', '.join(METRICS)}")
+        check_device(self.device)
 
     @property
     def name(self) -> str:
@@ -69,17 +73,17 @@ class KReciprocal:
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Give the scores in blocks; see `comparing.Comparison`."""
         variant = VARIANTS[self.variant]
-        everyone = prepare(Joined(queries, gallery), self.metric, 3 * memory // 4)
-        everyone = everyone.with_squares(memory)
+        both = Joined(queries, gallery)
+        everyone = prepare(both, self.metric, memory=3 * memory // 4).with_squares()
         count = max(self.k1 + variant.neighbours, self.k2 + variant.expansion)
-        neighbours = find_neighbours(everyone, count, memory, self.device)
-        encoding = encode(neighbours, everyone, self.k1, variant)
+        neighbours = find_neighbours(everyone, count, memory=memory, device=self.device)
+        encoding = encode(neighbours, everyone, k1=self.k1, variant=variant)
         if self.k2 > 1:
             encoding = average(encoding, neighbours.rows[:, : self.k2 + variant.expansion])
         answers = _Answers(encoding, everyone.number_groups(), len(queries))
         pictures = everyone.select_last(len(gallery))
         farthest = neighbours.farthest[asked]
-        blocks = multiply_blocks(queries.select(asked), pictures, memory, self.device)
+        blocks = multiply_blocks(queries.select(asked), pictures, memory=memory, device=self.device)
         for start, scores in blocks:
             rows = asked[start : start + len(scores)]
             squares = pictures.turn_to_squares(scores)
@@ -136,4 +140,4 @@ class _Answers:
                 # Both rows add up to 1: what they have together is 2 less the common part.
                 score += (share * common / (2 - common)).astype(np.float32)
 
-        spread(work, len(scores), 32)
+        spread(work, len(scores), step=32)

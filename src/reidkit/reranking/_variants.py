@@ -27,12 +27,16 @@ class Variant:
     def measure(
         self, squares: NDArray[np.float32], farthest: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Turn squared distances into original distances; `farthest` is each row's largest."""
+        """Turn squared distances into original ones; `farthest` is each row's largest.
+
+        Overwrites and gives the squared distances.
+        """
         if self.scaled:
             # All vectors equal: every distance is 0, and so is the largest.
-            largest = np.where(farthest > 0, farthest, np.float32(1))
-            squares = np.divide(squares, largest, dtype=np.float32)
-        return squares if self.power == 2 else np.power(squares, np.float32(self.power / 2))
+            np.divide(squares, np.where(farthest > 0, farthest, np.float32(1)), out=squares)
+        if self.power != 2:
+            np.power(squares, np.float32(self.power / 2), out=squares)
+        return squares
 
 
 VARIANTS = {

@@ -6,7 +6,7 @@ never meets its own person seen by its own camera, and every other gallery pictu
 is a hit.
 
 Everything is exact and done in blocks of queries: the whole query x gallery matrix never
-exists. The rank of a hit is *counted*: 1 + the rows in front of it. Among equal scores the row
+exists. The rank of a hit is 1 + the rows in front of it. Among equal scores the row
 that comes earlier in the gallery is in front, as a stable sort would have it. Equal gallery
 vectors have exactly equal scores; two different vectors whose scores lie within float32 rounding
 of each other may come in either order, and that may depend on the machine.

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from reidkit.comparing import MEMORY, Comparison
 from reidkit.records import Embeddings
-from reidkit.scoring._evaluating import rank_all
+from reidkit.scoring._kin import find_kin
 from reidkit.scoring._protocols import MARKET1501, Protocol
-from reidkit.scoring._sides import check_sides, join_sides, refuse_trials
+from reidkit.scoring._ranking import Ranks, rank_block
+from reidkit.scoring._sides import check_sides, refuse_trials
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +42,7 @@ def score_cameras(
     protocol: Protocol = MARKET1501,
     memory: int = MEMORY,
 ) -> CameraScores:
-    """Score the queries against one camera's gallery pictures at a time.
+    """Rank the queries among one camera's gallery pictures at a time, by the same scores.
 
     All cameras together cost about as much as one `evaluate`.
 
@@ -50,24 +51,39 @@ def score_cameras(
     """
     refuse_trials(protocol)
     sides = check_sides(query, gallery, metric=metric, protocol=protocol)
-    sides.find_scored()
+    scored = sides.find_scored()
     seen_by = gallery.samples.camera_ids[sides.kept]
     asking, camera = np.unique(query.samples.camera_ids, return_inverse=True)
     given = np.unique(seen_by)
-    shape = (len(asking), len(given))
-    sums, firsts, counts = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
-    for column, gallery_camera in enumerate(given):
-        kept = sides.kept[seen_by == gallery_camera]
-        part = join_sides(query, gallery, kept=kept, comparison=sides.comparison, protocol=protocol)
-        scored = np.flatnonzero(part.kin.count_hits())
-        if not len(scored):
-            continue
-        ranked = list(rank_all(part, scored, memory))
-        rows = camera[scored]
-        precisions = np.concatenate([ranks.average_precisions() for ranks in ranked])
-        first = np.concatenate([ranks.first_hits() for ranks in ranked])
-        counts[:, column] = np.bincount(rows, minlength=len(asking))
-        sums[:, column] = np.bincount(rows, precisions, len(asking))
-        firsts[:, column] = np.bincount(rows, first == 1, len(asking))
+    pictures = gallery.samples.select(sides.kept)
+    columns = [np.flatnonzero(seen_by == number) for number in given]
+    kins = [
+        find_kin(query.samples, pictures.select(part), protocol).select(scored) for part in columns
+    ]
+    tables = np.zeros((3, len(asking), len(given)))
+    blocks = sides.comparison.score_blocks(
+        sides.queries, sides.gallery, asked=scored, memory=memory
+    )
+    for start, scores in blocks:
+        rows = camera[scored[start : start + len(scores)]]
+        for number, (part, kin) in enumerate(zip(columns, kins, strict=True)):
+            kin = kin.select(slice(start, start + len(scores)))
+            answered = np.flatnonzero(kin.count_hits())
+            if len(answered):
+                ranks = rank_block(scores[np.ix_(answered, part)], kin.select(answered))
+                tables[:, :, number] += _add_up(ranks, rows[answered], len(asking))
+    sums, firsts, counts = tables
     divisors = np.where(counts > 0, counts, np.nan)
-    return CameraScores(asking, given, sums / divisors, firsts / divisors, counts)
+    return CameraScores(asking, given, sums / divisors, firsts / divisors, counts.astype(np.int64))
+
+
+def _add_up(parts: list[Ranks], cameras: NDArray[np.intp], count: int) -> NDArray[np.float64]:
+    """Add up precisions, first hits at rank 1 and queries by the queries' cameras; (3, count)."""
+    precisions = np.concatenate([ranks.average_precisions() for ranks in parts])
+    first = np.concatenate([ranks.first_hits() for ranks in parts]) == 1
+    return np.stack(
+        [
+            np.bincount(cameras, values, count)
+            for values in (precisions, first, np.ones(len(cameras)))
+        ]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,24 @@ from reidkit.errors import MismatchError
 from reidkit.records import Samples, Scores
 from reidkit.scoring._protocols import Protocol
 from reidkit.scoring._sides import Sides
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trial:
+    """One drawing: a random `order` of the gallery, each row's place in it, the rows `drawn`."""
+
+    order: NDArray[np.int64]
+    places: NDArray[np.int64]
+    drawn: NDArray[np.int64]
+
+    @classmethod
+    def draw(cls, random: np.random.Generator, person: NDArray[np.intp]) -> _Trial:
+        """Draw the first row of each person, numbered from 0, in a random order of all."""
+        order = random.permutation(len(person))
+        places = np.argsort(order)
+        first = np.full(int(person.max()) + 1, len(order))
+        np.minimum.at(first, person, places)
+        return cls(order, places, order[first])
 
 
 def evaluate_drawn(
@@ -27,7 +46,8 @@ def evaluate_drawn(
 
     The gallery of a trial is the first picture of each person in a random order of all. For a
     query's own person it is the first that the query may meet. With one right answer a query,
-    average precision and inverse penalty are 1 / rank.
+    average precision and inverse penalty are 1 / rank. A comparison that looks at the whole
+    gallery, as re-ranking does, sees the pictures that were not drawn too.
 
     Raises:
         MismatchError: no query is left to score.
@@ -39,7 +59,7 @@ def evaluate_drawn(
     own_person = np.searchsorted(people, query.person_ids[scored])
     asked_path, given_path = _number_paths(query.select(scored), kept)
     random = np.random.default_rng(protocol.seed)
-    orders = [random.permutation(len(kept)) for _ in range(protocol.trials)]
+    trials = [_Trial.draw(random, person) for _ in range(protocol.trials)]
     ranks = np.empty((protocol.trials, len(scored)), np.int64)
     blocks = sides.comparison.score_blocks(
         sides.queries, sides.gallery, asked=scored, memory=memory
@@ -48,14 +68,11 @@ def evaluate_drawn(
         part = slice(start, start + len(block))
         hits = sides.kin.select(scored[part]).find_hits(slice(None))
         starts = np.searchsorted(hits.queries, np.arange(len(block)))
-        for trial, order in enumerate(orders):
-            places = np.argsort(order)
-            drawn = np.full(len(people), len(order))
-            np.minimum.at(drawn, person, places)
-            answers = order[np.minimum.reduceat(places[hits.rows], starts)]
-            ranks[trial, part] = _rank(block, order[drawn], answers, own_person[part])
+        for number, trial in enumerate(trials):
+            answers = trial.order[np.minimum.reduceat(trial.places[hits.rows], starts)]
+            ranks[number, part] = _rank(block, trial.drawn, answers, own_person[part])
             if not protocol.own_picture:
-                ranks[trial, part][given_path[answers] == asked_path[part]] = 0
+                ranks[number, part][given_path[answers] == asked_path[part]] = 0
     depth = min(max_rank, len(people))
     return _average(sides, ranks, len(people), max_rank=depth, protocol=protocol)
 
@@ -79,22 +96,22 @@ def _rank(
 def _average(
     sides: Sides, ranks: NDArray[np.int64], people: int, *, max_rank: int, protocol: Protocol
 ) -> Scores:
-    """Average (T, Q) ranks, 0 where a query was not asked, over trials and then over queries."""
-    trials = np.count_nonzero(ranks, axis=0)
-    asked = trials > 0
-    if not asked.any():
+    """Average (T, Q) ranks, 0 where a query was not asked, over queries and then over trials."""
+    asked = ranks > 0
+    queries = int(np.count_nonzero(asked.any(axis=0)))
+    if not queries:
         raise MismatchError(
             f"under the protocol {protocol.name} no query can be asked: the gallery holds no "
             "other picture of any query's person"
         )
-    never = int(np.count_nonzero(~asked))
+    never = ranks.shape[1] - queries
     dropped = dataclasses.replace(sides.dropped, person_absent=sides.dropped.person_absent + never)
-    ranks, weights = ranks[:, asked], np.broadcast_to(1 / trials[asked], ranks[:, asked].shape)
-    found, weights = ranks[ranks > 0], weights[ranks > 0]
-    queries = ranks.shape[1]
+    # The mean over the queries asked in a trial, then over trials.
+    shares = np.count_nonzero(asked, axis=1)[:, None] * np.count_nonzero(asked.any(axis=1))
+    found, weights = ranks[asked], np.broadcast_to(1 / np.maximum(shares, 1), ranks.shape)[asked]
     counts = np.bincount(np.minimum(found, max_rank + 1), weights, max_rank + 2)[1:-1]
-    cmc = np.cumsum(counts) / queries
-    mean = float((weights / found).sum() / queries)
+    cmc = np.cumsum(counts)
+    mean = float((weights / found).sum())
     return Scores(
         mAP=mean,
         mINP=mean,
@@ -104,7 +121,7 @@ def _average(
         metric=sides.comparison.name,
         dropped=dropped,
         precision=(cmc / np.arange(1, max_rank + 1)).astype(np.float32),
-        mAP_trapezoid=_trapezoid(found, weights) / queries,
+        mAP_trapezoid=_trapezoid(found, weights),
         protocol=protocol.name,
     )
 

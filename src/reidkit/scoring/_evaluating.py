@@ -91,7 +91,7 @@ def evaluate(
     figures: list[NDArray[np.float64]] = []
     depth = min(max_rank, len(sides.kept))
     first, every = np.zeros(depth + 2, np.int64), np.zeros(depth + 2, np.int64)
-    for ranks in rank_all(sides, scored, memory):
+    for ranks in _rank_all(sides, scored, memory):
         figures.append(_list_figures(ranks))
         for counts, found in ((first, ranks.first_hits()), (every, ranks.ranks)):
             counts += np.bincount(np.minimum(found, depth + 1), minlength=depth + 2)
@@ -128,7 +128,7 @@ def score_queries(
     refuse_trials(protocol)
     sides = check_sides(query, gallery, metric=metric, protocol=protocol)
     scored = sides.find_scored()
-    parts = list(rank_all(sides, scored, memory))
+    parts = list(_rank_all(sides, scored, memory))
     whole = Ranks(
         np.concatenate([part.ranks for part in parts]),
         np.concatenate(([0], np.cumsum(np.concatenate([part.count_hits() for part in parts])))),
@@ -143,7 +143,7 @@ def score_queries(
     )
 
 
-def rank_all(sides: Sides, scored: NDArray[np.intp], memory: int) -> Iterator[Ranks]:
+def _rank_all(sides: Sides, scored: NDArray[np.intp], memory: int) -> Iterator[Ranks]:
     """Rank the right answers of the queries `scored`, part by part in their order."""
     check_memory(memory)
     kin = sides.kin.select(scored)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reidkit.comparing import list_ranges
 from reidkit.records import JUNK, DroppedQueries, Samples
 from reidkit.scoring._protocols import Protocol
 
@@ -52,26 +53,17 @@ class Kin:
         """Give the right answers to some queries, numbered from 0."""
         edges = self.bounds[queries]
         return _merge(
-            self._list(self.order, edges[:, 0], edges[:, 1]),
-            self._list(self.order, edges[:, 2], edges[:, 3]),
+            _list(self.order, edges[:, 0], edges[:, 1]),
+            _list(self.order, edges[:, 2], edges[:, 3]),
         )
 
     def find_removed(self, queries: slice) -> Pairs:
         """Give what some queries, numbered from 0, never meet."""
         if len(self.by_camera):  # whoever is in them: the query's own person too
             others = self.others[queries]
-            return self._list(self.by_camera, others[:, 0], others[:, 1])
+            return _list(self.by_camera, others[:, 0], others[:, 1])
         edges = self.bounds[queries]
-        return self._list(self.order, edges[:, 1], edges[:, 2])
-
-    @staticmethod
-    def _list(
-        order: NDArray[np.int64], starts: NDArray[np.int64], stops: NDArray[np.int64]
-    ) -> Pairs:
-        widths = stops - starts
-        queries = np.repeat(np.arange(len(starts)), widths)
-        places = np.arange(len(queries)) - np.repeat(np.cumsum(widths) - widths - starts, widths)
-        return Pairs(queries, order[places])
+        return _list(self.order, edges[:, 1], edges[:, 2])
 
 
 def find_kin(query: Samples, gallery: Samples, protocol: Protocol) -> Kin:
@@ -116,6 +108,11 @@ def explain_nothing_to_score(dropped: DroppedQueries) -> str:
         f"{dropped.same_camera_only} one whom the gallery has from the query's own camera only; "
         "check that both sides are of one data set and that the camera ids are right"
     )
+
+
+def _list(order: NDArray[np.int64], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Pairs:
+    places, queries = list_ranges(starts, stops)
+    return Pairs(queries, order[places])
 
 
 def _merge(first: Pairs, second: Pairs) -> Pairs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reidkit.comparing import (
     MEMORY,
@@ -10,11 +11,11 @@ from reidkit.comparing import (
     check_memory,
     count_rows,
     find_nearest,
-    split_range,
     spread,
 )
 from reidkit.errors import ArgumentError
 from reidkit.records import Embeddings, Matches
+from reidkit.scoring._kin import Kin
 from reidkit.scoring._protocols import MARKET1501, Protocol
 from reidkit.scoring._sides import check_sides, refuse_trials
 
@@ -50,16 +51,23 @@ def match(
         sides.queries, sides.gallery, asked=np.arange(len(query)), memory=memory
     )
     for start, block in blocks:
-        parts = split_range(len(block), count_rows(block.shape[1]))
-
-        def work(first: int, last: int) -> None:
-            for begin, end in parts[first:last]:  # noqa: B023 - used up within the iteration
-                part = block[begin:end]  # noqa: B023
-                asked = slice(start + begin, start + end)  # noqa: B023
-                removed = sides.kin.find_removed(asked)
-                part[removed.queries, removed.rows] = -np.inf
-                rows[asked], scores[asked] = find_nearest(part, count)
-
-        spread(work, len(parts), 1)
+        part = slice(start, start + len(block))
+        rows[part], scores[part] = _match_block(block, sides.kin.select(part), count)
     worded = sides.comparison.word_scores(scores)
     return Matches(np.where(rows >= 0, sides.kept[rows], -1), worded)
+
+
+def _match_block(
+    scores: NDArray[np.float32], kin: Kin, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Give the best columns of a block's rows, (n, count), and their scores."""
+    rows = np.empty((len(scores), count), np.int64)
+    best = np.empty((len(scores), count), np.float32)
+
+    def work(start: int, stop: int) -> None:
+        removed = kin.find_removed(slice(start, stop))
+        scores[start:stop][removed.queries, removed.rows] = -np.inf
+        rows[start:stop], best[start:stop] = find_nearest(scores[start:stop], count)
+
+    spread(work, len(scores), step=count_rows(scores.shape[1]))
+    return rows, best

@@ -84,7 +84,7 @@ def rank_block(scores: NDArray[np.float32], kin: Kin) -> list[Ranks]:
                 scores[start:stop], kin.find_hits(queries), kin.find_removed(queries)
             )
 
-    spread(work, len(parts), 1)
+    spread(work, len(parts), step=1)
     return [found[start] for start, _ in parts]
 
 

@@ -66,7 +66,15 @@ def check_sides(
             f"there is nothing to search in: all {len(gallery)} pictures of the gallery are "
             f"junk (person id {JUNK}); give the split called gallery, with its person ids"
         )
-    return join_sides(query, gallery, kept=kept, comparison=comparison, protocol=protocol)
+    kin = find_kin(query.samples, gallery.samples.select(kept), protocol)
+    return Sides(
+        comparison,
+        Rows.all_of(query.vectors),
+        Rows(gallery.vectors, kept),
+        kept,
+        kin,
+        count_dropped(query.samples, kin),
+    )
 
 
 def refuse_trials(protocol: Protocol) -> None:
@@ -78,25 +86,5 @@ def refuse_trials(protocol: Protocol) -> None:
     if protocol.trials:
         raise ArgumentError(
             f"the protocol {protocol.name} draws {protocol.trials} galleries: a query has no "
-            "single list of ranks; use a protocol without trials"
+            "single list of ranks; use a protocol without trials, such as market1501"
         )
-
-
-def join_sides(
-    query: Embeddings,
-    gallery: Embeddings,
-    *,
-    kept: NDArray[np.intp],
-    comparison: Comparison,
-    protocol: Protocol,
-) -> Sides:
-    """Put two sides together, of the gallery the rows `kept`."""
-    kin = find_kin(query.samples, gallery.samples.select(kept), protocol)
-    return Sides(
-        comparison,
-        Rows.all_of(query.vectors),
-        Rows(gallery.vectors, kept),
-        kept,
-        kin,
-        count_dropped(query.samples, kin),
-    )

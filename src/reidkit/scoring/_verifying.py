@@ -125,7 +125,7 @@ class _PairCounts:
                 self.different += counts[1] - counts[0] - counts[2]
                 self.moments += (moments[0], moments[1] - moments[0] - moments[2])
 
-        spread(work, len(scores), max(1, _PART // scores.shape[1]))
+        spread(work, len(scores), step=max(1, _PART // scores.shape[1]))
 
     def measure_d_prime(self) -> float:
         """Give the difference of both means in units of the root of the mean variance."""
