@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reidkit.benchmarking import benchmark as benchmark
     from reidkit.certifying import Certificate as Certificate
     from reidkit.certifying import certify as certify
+    from reidkit.checking import check_dataset as check_dataset
     from reidkit.compiling import Target as Target
     from reidkit.compiling import compile_package as compile_package
     from reidkit.compiling import find_calibration as find_calibration
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from reidkit.exporting import export_package as export_package
     from reidkit.models import Model as Model
     from reidkit.models import load_model as load_model
+    from reidkit.operating import calibrate as calibrate
+    from reidkit.operating import judge as judge
+    from reidkit.operating import read_operating_points as read_operating_points
     from reidkit.package import InputSpec as InputSpec
     from reidkit.package import ModelSpec as ModelSpec
     from reidkit.package import read_package as read_package
@@ -37,7 +41,9 @@ if TYPE_CHECKING:
     from reidkit.records import Matches as Matches
     from reidkit.records import Samples as Samples
     from reidkit.records import Scores as Scores
+    from reidkit.reranking import KReciprocal as KReciprocal
     from reidkit.scoring import evaluate as evaluate
+    from reidkit.scoring import match as match
     from reidkit.store import read_embeddings as read_embeddings
     from reidkit.verifying import verify_package as verify_package
 
@@ -48,6 +54,7 @@ _HOMES = {
     "Dataset": "records",
     "Embeddings": "records",
     "InputSpec": "package",
+    "KReciprocal": "reranking",
     "Matches": "records",
     "Model": "models",
     "ModelSpec": "package",
@@ -56,7 +63,9 @@ _HOMES = {
     "Scores": "records",
     "Target": "compiling",
     "benchmark": "benchmarking",
+    "calibrate": "operating",
     "certify": "certifying",
+    "check_dataset": "checking",
     "compile_package": "compiling",
     "deploy": "deploying",
     "diagnose": "diagnosing",
@@ -64,9 +73,12 @@ _HOMES = {
     "evaluate": "scoring",
     "export_package": "exporting",
     "find_calibration": "compiling",
+    "judge": "operating",
     "load_dataset": "datasets",
     "load_model": "models",
+    "match": "scoring",
     "read_embeddings": "store",
+    "read_operating_points": "operating",
     "read_package": "package",
     "verify_package": "verifying",
 }
