@@ -29,6 +29,26 @@ _WAYS = {
 }
 
 
+_SCORERS = {
+    "product": "bare product, query x gallery",
+    "evaluate": "**`evaluate`**",
+    "evaluate-small": "`evaluate --memory 256MiB`",
+    "evaluate-euclidean": "`evaluate --metric euclidean`",
+    "reference": "reid-strong-baseline's scorer",
+    "torchreid": "torchreid's scorer, Python",
+    "torchreid-compiled": "torchreid's scorer, compiled",
+    "product-all": "bare product, all x all",
+    "rerank": "**`evaluate --rerank`**",
+    "reference-rerank": "reid-strong-baseline's re-ranking and scorer",
+}
+_SCORED = {
+    "Market-1501's size": ("market", "market-others", "market-rerank-others"),
+    "MSMT17's size": ("msmt17", "msmt17-rerank"),
+    "Market-1501 and 500,000 distractors, on disk": ("market-500k",),
+}
+_SCORED_TWICE = {("market-others", "product"), ("market-others", "evaluate")}
+
+
 def main() -> None:
     """Write both."""
     CLI.write_text(write_reference())
@@ -180,6 +200,32 @@ def _tabulate_guide(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _tabulate_scoring(record: dict[str, Any]) -> str:
+    lines = []
+    for title, parts in _SCORED.items():
+        size = record["parts"][parts[0]]["size"]
+        lines += [
+            f"| {title}, {size['queries']:,} x {size['gallery']:,} vectors of {size['dimension']:,} "
+            "| seconds | x the product | memory besides the vectors |",
+            "|---|---:|---:|---:|",
+        ]
+        for part in parts:
+            found = record["parts"][part]
+            for way in (way for way in found["ways"] if (part, way) not in _SCORED_TWICE):
+                figures, over = found["ways"][way], found["over_product"].get(way, 1)
+                lines.append(
+                    f"| {_SCORERS[way]} | {figures['seconds']:,.1f} | {over:,.2f} "
+                    f"| {figures['extra_mib']:,.0f} MiB |"
+                )
+        lines.append("")
+    machine = record["parts"]["market"]["machine"]
+    lines.append(
+        "The product: numpy's, of float32 vectors already in memory, a block at a time; each way in "
+        f"a process of its own, distances included. {_place(machine)}, {machine['date']}."
+    )
+    return "\n".join(lines)
+
+
 def _word_rounds(record: dict[str, Any]) -> str:
     rounds = record["rounds"]
     return "one round" if rounds == 1 else f"medians of {rounds} rounds"
@@ -194,6 +240,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "engines": _tabulate_engines,
     "deployments": _tabulate_deployments,
     "guide": _tabulate_guide,
+    "scoring": _tabulate_scoring,
 }
 """The records whose tables stand in README, and what words them."""
 

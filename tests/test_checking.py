@@ -29,7 +29,7 @@ from reidkit.checking._rows import list_rows
 from reidkit.checking._values import CAMERAS, KINDS, LEAK, PEOPLE
 from reidkit.errors import DatasetError
 from reidkit.records import Dataset, Samples
-from reidkit.scoring import find_scored
+from reidkit.scoring import ANY, CROSS_CAMERA, MARKET1501
 from tests.pictures import write_picture
 
 Row = tuple[str, int, int, str]
@@ -132,7 +132,7 @@ def test_a_query_that_is_in_the_gallery_by_its_own_camera_does_no_harm(tmp_path:
 
 
 def test_one_file_listed_twice_is_read_once(tmp_path: Path) -> None:
-    rows = [*SOUND, ("a.jpg", 1, 1, "train"), ("a.jpg", 1, 1, "query")]
+    rows = [*SOUND, ("a.jpg", 1, 1, "gallery"), ("a.jpg", 1, 1, "query")]
     seen: list[tuple[int, int]] = []
     root = make(tmp_path, *rows)
     check = check_dataset(root, "table", progress=lambda *pair: seen.append(pair))
@@ -375,9 +375,17 @@ def test_colours_tell_apart_what_hashes_do_not() -> None:
 def test_queries_and_single_cameras_equal_brute_force(rows: list[tuple[int, int, int]]) -> None:
     dataset = make_set(rows)
     table = list_rows(dataset)
-    dropped = {query.picture.path for query in find_unscored(table)}
-    scored = find_scored(dataset.query, dataset.gallery)
-    assert dropped == set(dataset.query.paths[~scored])
+    seen = [(who, camera) for split, who, camera in rows if split == 2]
+    queries = [(who, camera) for split, who, camera in rows if split == 1]
+    for protocol in (MARKET1501, CROSS_CAMERA, ANY):
+        anywhere = protocol is ANY
+        dropped = [
+            (who, camera)
+            for who, camera in queries
+            if who == -1 or not any(w == who and (anywhere or c != camera) for w, c in seen)
+        ]
+        unscored = find_unscored(dataset, protocol)
+        assert [(q.picture.person_id, q.picture.camera_id) for q in unscored] == dropped
     found = {(s.side, s.person_id): (s.camera_id, s.pictures) for s in find_single_camera(table)}
     for side, splits in (("train", {0}), ("test", {1, 2})):
         for person in (0, 1, 2):

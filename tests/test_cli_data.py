@@ -66,6 +66,14 @@ def test_a_named_layout(run: Runner, root: Path) -> None:
     assert "lacks image_train" in run.fails("data", "check", root, "--layout", "veri776")
 
 
+def test_the_protocol_says_which_queries_have_an_answer(run: Runner, root: Path) -> None:
+    (root / "query" / "0005_c2_f0046985.jpg").rename(root / "query" / "0005_c1_f0046985.jpg")
+    command = ("data", "check", root, "--json")
+    assert run(*command).json["unscored"][0]["reason"] == "same camera only"
+    assert run(*command).json["scored_queries"] == 0
+    assert run.well(*command, "--protocol", "any").json["scored_queries"] == 1
+
+
 def test_what_cannot_be_loaded_is_one_line(run: Runner, tmp_path: Path) -> None:
     both = make_msmt(make_msmt(tmp_path), version=2)
     assert "msmt17-v1, msmt17-v2: name the layout" in run.fails("data", "check", both)

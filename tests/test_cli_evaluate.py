@@ -146,8 +146,10 @@ def test_a_reranked_report_is_written(folders: tuple[Path, Path], tmp_path: Path
 
 
 def test_lists_of_single_shot_protocols_are_refused(folders: tuple[Path, Path]) -> None:
-    result = run("evaluate", *folders, "--protocol", "vehicleid", "--pairs")
-    assert "draws 10 galleries" in str(result.exception)
+    result = run("evaluate", *folders, "--protocol", "vehicleid", "--pairs", "--cameras")
+    assert result.exit_code == 2
+    assert "--pairs and --cameras" in result.output
+    assert "draws 10 galleries" in " ".join(result.output.split())
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +223,84 @@ def test_points_of_another_model_are_refused(
     assert "of another model" in str(result.exception)
     result = run("evaluate", *sides, "--metric", "euclidean", "--points", points, *report)
     assert "of another metric" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "change", [("--pool",), ("--expand", 2), ("--augment", 2), ("--rerank",)], ids=lambda c: c[0]
+)
+def test_points_do_not_hold_for_changed_scores(
+    folders: tuple[Path, Path], tmp_path: Path, change: tuple[object, ...]
+) -> None:
+    points = write_points(folders, tmp_path / "points.json")
+    report = ("--points", points, "--report", tmp_path / "report.html")
+    result = run("evaluate", *folders, *change, *report)
+    assert result.exit_code == 2
+    assert f"changed by {change[0]}" in " ".join(result.output.split())
+    found("evaluate", *folders, *report)
+
+
+def test_bad_points_are_refused_before_anything_is_computed(drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "points.json").write_text("{")
+    options = ("--points", tmp_path / "points.json", "--report", tmp_path / "report.html")
+    result = run("score", drawn / "p", "--data", drawn / "missing", *options)
+    assert "points.json is damaged" in str(result.exception)
+
+
+def test_own_points_that_do_not_apply_are_left_out_with_a_remark(
+    drawn: Path, tmp_path: Path
+) -> None:
+    package, data, page = tmp_path / "p", drawn / "a" / "set", tmp_path / "report.html"
+    shutil.copytree(drawn / "p", package)
+    found("score", package, "--data", data, "-o", tmp_path / "out")
+    write_points((tmp_path / "out" / "query", data), package / operating.FILE)
+    for options in (("--flip",), ("--pool",), ("--metric", "euclidean")):
+        result = run("score", package, "--data", data, "--report", page, *options, "--json")
+        assert result.exit_code == 0
+        assert "remark: the report shows no operating point" in result.stderr
+        assert "false-accept rate" not in page.read_text()
+    (package / operating.FILE).write_text("{")
+    result = run("score", package, "--data", data, "--report", page)
+    assert result.exit_code == 0
+    assert "is damaged" in result.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_what_fails_later_loses_no_scores(tmp_path: Path, options: tuple[str, ...]) -> None:
+    samples = Samples.from_columns(["a", "b"], [1, 1], [1, 2])
+    vectors = np.eye(2, 12, dtype=np.float32)
+    for name, row in (("query", 0), ("gallery", 1)):
+        part = Embeddings(vectors[[row]], samples.select(np.array([row])))
+        store.write_embeddings(tmp_path / name, part)
+    result = run("evaluate", tmp_path / "query", tmp_path / "gallery", "--pairs", *options)
+    assert result.exit_code == 1
+    assert "all 1 pairs show the same person" in str(result.exception)
+    assert "mAP" in result.stdout
+    if options:
+        assert json.loads(result.stdout)["mAP"] == 1
+
+
+def test_missing_folders_are_made_for_the_csv(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    found("evaluate", *folders, "--queries", tmp_path / "new" / "dir" / "queries.csv")
+    assert (tmp_path / "new" / "dir" / "queries.csv").is_file()
+
+
+def test_distances_are_printed_positive(folders: tuple[Path, Path]) -> None:
+    text = run("evaluate", *folders, "--pairs", "--metric", "euclidean").output
+    assert "distance at most" in text
+    assert "-" not in text.split("equal error rate")[1]
+
+
+def test_a_matrix_keeps_what_was_scored_where_a_cell_fails(drawn: Path, tmp_path: Path) -> None:
+    roots = ("--data", drawn / "a" / "set", "--data", tmp_path / "set")
+    result = run("score", drawn / "p", *roots)
+    assert result.exit_code == 1
+    assert "failed" in result.stdout
+    assert f"set-2: {tmp_path / 'set'}" in result.stdout.replace("\n/", " /")
+    assert "does not exist" in result.stderr
+    result = run("score", drawn / "p", *roots, "--json")
+    scored, failed = json.loads(result.stdout)["matrix"][0]
+    assert scored["mAP"] > 0
+    assert "does not exist" in failed["error"]
 
 
 def write_points(sides: tuple[Path, Path], path: Path) -> Path:

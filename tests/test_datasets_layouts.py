@@ -96,14 +96,19 @@ def test_msmt_names_pictures_that_are_missing_with_their_count(tmp_path: Path) -
         "0000/0000_000_01_0303morning_0015_0.jpg x",
         "0000/picture.jpg 1",
         "0000/0000_000_cam_0303morning_0015_0.jpg 1",
-        "../0000_000_01_0303morning_0015_0.jpg 1",
-        "/etc/0000_000_01_0303morning_0015_0.jpg 1",
         "",
     ],
 )
 def test_msmt_lines_that_do_not_parse_have_their_number(tmp_path: Path, line: str) -> None:
     root = make_msmt(tmp_path, query=[MSMT_LISTS["query"][0], line, MSMT_LISTS["query"][0]])
     with pytest.raises(DatasetError, match=r"1 lines of .*list_query.txt cannot .*\n  line 2: "):
+        load_dataset("msmt17-v1", root)
+
+
+@pytest.mark.parametrize("folder", ["..", "/etc", "0000/../..", "..\\..\\x"])
+def test_msmt_pictures_outside_are_refused(tmp_path: Path, folder: str) -> None:
+    root = make_msmt(tmp_path, query=[f"{folder}/0000_000_01_0303morning_0015_0.jpg 1"])
+    with pytest.raises(DatasetError, match=r"list_query.txt names 1 of 1 pictures .* outside"):
         load_dataset("msmt17-v1", root)
 
 
@@ -236,6 +241,33 @@ def test_vipers_seeded_splits_are_ten_and_never_change(tmp_path: Path) -> None:
             viper.load(root, number)
 
 
+def test_each_of_vipers_splits_is_a_layout(tmp_path: Path) -> None:
+    root = make_viper(tmp_path / "VIPeR", people=20).parent
+    for split in range(viper.SEEDED_SPLITS):
+        expected = viper.load(root, split).query.paths.tolist()
+        assert load_dataset(f"viper-{split}", root).query.paths.tolist() == expected
+
+
+def test_a_picture_named_twice_in_a_list_is_refused(tmp_path: Path) -> None:
+    line = "0000/0000_000_12_0302morning_0015_0.jpg 0"
+    with pytest.raises(DatasetError, match=r"1 pictures more than once(.|\n)*_0.jpg: 2 times"):
+        load_dataset("msmt17-v1", make_msmt(tmp_path / "msmt", query=[line, line]))
+    root = make_veri(tmp_path / "veri")
+    name = "0002_c003_00084280_0.jpg"
+    (root / "name_test.txt").write_text(f"{name}\n{name}\n")
+    with pytest.raises(DatasetError, match="more than once within a split"):
+        load_dataset("veri776", root)
+    (root / "name_test.txt").write_text(f"../image_test/{name}\n")
+    with pytest.raises(DatasetError, match="outside"):
+        load_dataset("veri776", root)
+    table = tmp_path / "dataset.csv"
+    table.write_text("path,person_id,camera_id,split\na.jpg,1,1,query\na.jpg,1,1,query\n")
+    with pytest.raises(DatasetError, match="more than once within a split"):
+        load_dataset("table", table)
+    table.write_text("path,person_id,camera_id,split\na.jpg,1,1,query\na.jpg,1,1,gallery\n")
+    assert len(load_dataset("table", table).gallery) == 1
+
+
 def test_vipers_splits_of_torchreid(tmp_path: Path) -> None:
     root = make_viper(tmp_path / "VIPeR").parent
     one = {
@@ -301,7 +333,8 @@ def test_each_layout_is_known_and_loads(tmp_path: Path, layout: str) -> None:
 
 
 def test_no_layout_goes_without_a_test() -> None:
-    assert {*MAKERS, "market1501", "table"} == set(LAYOUTS)
+    splits = {f"viper-{split}" for split in range(viper.SEEDED_SPLITS)}
+    assert {*MAKERS, *splits, "market1501", "table"} == set(LAYOUTS)
 
 
 def test_two_in_one_folder_have_to_be_named(tmp_path: Path) -> None:

@@ -15,22 +15,28 @@ from reidkit.checking._people import (
     find_single_camera,
     find_unscored,
 )
-from reidkit.checking._rows import Rows, list_rows
+from reidkit.checking._rows import Pictures, list_rows
 from reidkit.checking._values import DatasetCheck, SmallPicture
 from reidkit.datasets import find_layout, load_dataset
 from reidkit.datasets.published import compare_sizes
 from reidkit.records import Progress
+from reidkit.scoring import MARKET1501, Protocol
 
 SMALLEST_WIDTH, SMALLEST_HEIGHT = 16, 32
 """Pictures narrower or lower than this are named, in pixels."""
 
 
 def check_dataset(
-    root: str | Path, layout: str | None = None, *, progress: Progress | None = None
+    root: str | Path,
+    layout: str | None = None,
+    *,
+    protocol: Protocol = MARKET1501,
+    progress: Progress | None = None,
 ) -> DatasetCheck:
     """Check a data set: each picture is decoded once, in threads.
 
-    `layout` is one of `datasets.LAYOUTS`, found out where it is `None`. It takes about 0.5 kB of
+    `layout` is one of `datasets.LAYOUTS`, found out where it is `None`; `protocol` says which
+    queries have an answer. It takes about 0.5 kB of
     memory a picture. Scores are said to be wrong where pictures cannot be read, people are in
     training and in the test, equal pictures are in training and in the test, belong to different
     people or give a query a hit by another camera, or no query has an answer.
@@ -43,7 +49,7 @@ def check_dataset(
     dataset = load_dataset(layout, root)
     rows = list_rows(dataset)
     looks = look_at(rows.samples.paths, progress)
-    unscored = find_unscored(rows)
+    unscored = find_unscored(dataset, protocol)
     check = DatasetCheck(
         root=str(root),
         layout=layout,
@@ -62,7 +68,7 @@ def check_dataset(
     return list_findings(check)
 
 
-def _find_small(looks: Looks, rows: Rows) -> tuple[SmallPicture, ...]:
+def _find_small(looks: Looks, rows: Pictures) -> tuple[SmallPicture, ...]:
     height, width = looks.shapes.T
     small = looks.readable & ((height < SMALLEST_HEIGHT) | (width < SMALLEST_WIDTH))
     return tuple(

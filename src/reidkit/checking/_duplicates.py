@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.checking._looking import Looks
-from reidkit.checking._rows import Rows
+from reidkit.checking._rows import Pictures
 from reidkit.checking._values import KINDS, Duplicates, NearPair, NearPairs
 
 MAXIMUM_DISTANCE = 6
@@ -40,7 +40,7 @@ _FURTHEST_EQUAL = 32
 _BLOCK = 8192
 
 
-def find_duplicates(looks: Looks, rows: Rows) -> tuple[Duplicates, ...]:
+def find_duplicates(looks: Looks, rows: Pictures) -> tuple[Duplicates, ...]:
     """Group files with the same bytes, those with something wrong first."""
     readable = np.flatnonzero(looks.readable)
     order = readable[np.lexsort((readable, *looks.digests[readable].T))]
@@ -54,7 +54,7 @@ def find_duplicates(looks: Looks, rows: Rows) -> tuple[Duplicates, ...]:
     return tuple(sorted(found, key=lambda group: (*_rank(group.kinds), group.pictures[0].path)))
 
 
-def find_near(looks: Looks, rows: Rows) -> NearPairs:
+def find_near(looks: Looks, rows: Pictures) -> NearPairs:
     """Find pictures that look the same and have different bytes.
 
     Of files with the same bytes the first one stands for all. Time grows little faster than the

@@ -15,7 +15,7 @@ TRAIN, QUERY, GALLERY = range(3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class Pictures:
     """The N pictures of the three splits, one after the other.
 
     Columns:
@@ -47,7 +47,6 @@ class Rows:
         same = people[first] == people[second]
         leak = (self.splits[first] == TRAIN) != (self.splits[second] == TRAIN)
         across = self.splits[first] + self.splits[second] == QUERY + GALLERY
-        across &= (self.splits[first] != TRAIN) & (self.splits[second] != TRAIN)
         other = cameras[first] != cameras[second]
         return np.stack((leak, known & ~same, across & known & same & other), axis=1)
 
@@ -63,7 +62,7 @@ class Rows:
         return tuple(kind for kind in KINDS if found[kind])
 
 
-def list_rows(dataset: Dataset) -> Rows:
+def list_rows(dataset: Dataset) -> Pictures:
     """Put the three splits one after the other."""
     sides = [dataset.split(split) for split in SPLITS]
     samples = Samples(
@@ -73,7 +72,7 @@ def list_rows(dataset: Dataset) -> Rows:
     )
     splits = np.repeat(np.arange(3, dtype=np.int8), [len(side) for side in sides])
     nobody = (JUNK, 0) if dataset.name == "market1501" else (JUNK,)
-    return Rows(samples, splits, ~np.isin(samples.person_ids, nobody))
+    return Pictures(samples, splits, ~np.isin(samples.person_ids, nobody))
 
 
 def _crosses_cameras(

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reidkit.cli import _options
-from reidkit.errors import MismatchError
+from reidkit.errors import MismatchError, ReidkitError
 
 if TYPE_CHECKING:
+    from reidkit.cli._pipeline import Scored
     from reidkit.cli._ranking import Ranking
+    from reidkit.operating import OperatingPoints
     from reidkit.records import Embeddings, Scores
     from reidkit.reports import Findings
-    from reidkit.scoring import CameraScores, Verification
 
 
 _SHOWN_RATE = 1e-3
@@ -41,21 +42,71 @@ class Looking:
         if self.points is not None and self.report is None:
             raise click.UsageError("--points: only together with --report")
 
-    def with_points_of(self, package: Path, metric: str) -> Looking:
-        """Take the package's own operating points for a report, if it has any of this metric."""
-        from reidkit import operating
+    def check(self, ranking: Ranking, query: Embeddings | None = None) -> None:
+        """Refuse before anything is computed what cannot be found or written.
 
-        path = package / operating.FILE
-        if self.report is None or self.points is not None or not path.is_file():
-            return self
-        fits = operating.read_points(path).metric == metric
-        return dataclasses.replace(self, points=path) if fits else self
+        Raises:
+            click.UsageError: the protocol has no one list to look at, or the operating points do
+                not hold for what the ranking does.
+            ReidkitError: the operating points cannot be read, or are not of these vectors.
+        """
+        from reidkit import operating
+        from reidkit.scoring import PROTOCOLS
+
+        names = ("pairs", "cameras", "queries", "points")
+        given = [f"--{name}" for name in names if getattr(self, name)]
+        trials = PROTOCOLS[ranking.protocol].trials
+        if given and trials:
+            raise click.UsageError(
+                f"{' and '.join(given)}: the protocol {ranking.protocol} draws {trials} galleries, "
+                "of which there is no single one to look at"
+            )
+        if self.points is not None:
+            if changes := ranking.list_changes():
+                changed = " and ".join(changes)
+                raise click.UsageError(
+                    f"--points: no threshold holds for scores changed by {changed}"
+                )
+            points = operating.read_points(self.points)
+            if query is not None:
+                operating.check_comparable(points, query, ranking.metric)
+        for path in (self.queries, self.report):
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+
+    def present(
+        self, scored: Scored, ranking: Ranking, *, package: Path | None = None, as_json: bool
+    ) -> None:
+        """Print the scores, then find, show and write the rest: if that fails, no score is lost.
+
+        A report shows the `package`'s own operating points where there are any that apply.
+        """
+        from reidkit.cli import _output
+
+        if not as_json:
+            scored.show()
+        try:
+            found = self.find(scored.scores, scored.query, scored.gallery, ranking, package)
+        except Exception:
+            if as_json:
+                _output.print_json(scored.as_json())
+            raise
+        if as_json:
+            _output.print_json(scored.as_json() | self.as_json(found))
+        else:
+            self.show(found)
+        self.write(found, scored.query, scored.gallery, ranking, scored.made_by)
 
     def find(
-        self, scores: Scores, query: Embeddings, gallery: Embeddings, ranking: Ranking
+        self,
+        scores: Scores,
+        query: Embeddings,
+        gallery: Embeddings,
+        ranking: Ranking,
+        package: Path | None = None,
     ) -> Findings:
         """Measure what is asked for, and for a report everything that it shows."""
-        from reidkit import reports, scoring
+        from reidkit import operating, reports, scoring
 
         settings = ranking.settings()
         # Of a single-shot protocol's trials there is no one list to look at.
@@ -74,7 +125,11 @@ class Looking:
                     if asked:
                         raise
         if self.points is not None:
-            parts["threshold"] = _find_threshold(self.points, query, scores.metric)
+            points = operating.read_points(self.points)
+            operating.check_comparable(points, query, ranking.metric)
+            parts["threshold"] = _choose_threshold(points)
+        elif reported and package is not None:
+            parts["threshold"] = _find_own_threshold(package, query, ranking)
         if reported:
             parts["embedding_map"] = reports.project_embeddings(
                 query, gallery, metric=ranking.metric
@@ -83,18 +138,22 @@ class Looking:
 
     def show(self, found: Findings) -> None:
         """Print what was asked for."""
+        from reidkit.cli import _output
+
         if self.pairs and found.verification is not None:
-            _print_pairs(found.verification)
+            _output.print_pairs(found.verification)
         if self.cameras and found.cameras is not None:
-            _print_cameras(found.cameras)
+            _output.print_cameras(found.cameras)
 
     def as_json(self, found: Findings) -> dict[str, object]:
         """Give what was asked for as JSON holds it; what is not known is null."""
+        from reidkit.cli import _output
+
         result: dict[str, object] = {}
         if self.pairs and found.verification is not None:
-            result["pairs"] = _pairs_as_json(found.verification)
+            result["pairs"] = _output.pairs_as_json(found.verification)
         if self.cameras and found.cameras is not None:
-            result["cameras"] = _cameras_as_json(found.cameras)
+            result["cameras"] = _output.cameras_as_json(found.cameras)
         return result
 
     def write(
@@ -134,77 +193,31 @@ def looking(command: Callable[..., None]) -> Callable[..., None]:
     )
 
 
-def _find_threshold(path: Path, query: Embeddings, metric: str) -> tuple[str, float]:
-    """Give the operating point nearest to one false accept in 1,000."""
+def _find_own_threshold(
+    package: Path, query: Embeddings, ranking: Ranking
+) -> tuple[str, float] | None:
+    """Give the threshold of a package's own operating points; none where they do not apply."""
     from reidkit import operating
 
-    points = operating.read_points(path)
-    operating.check_comparable(points, query, metric)
+    if not (package / operating.FILE).is_file():
+        return None
+    try:
+        if changes := ranking.list_changes():
+            raise MismatchError(f"its thresholds do not hold with {' and '.join(changes)}")
+        points = operating.read_operating_points(package)
+        operating.check_comparable(points, query, ranking.metric)
+        return _choose_threshold(points)
+    except ReidkitError as error:
+        click.echo(f"remark: the report shows no operating point of {package}: {error}", err=True)
+        return None
+
+
+def _choose_threshold(points: OperatingPoints) -> tuple[str, float]:
+    """Give the operating point nearest to one false accept in 1,000."""
+    if not points.points:
+        raise MismatchError("the operating points hold no threshold: all rates were refused")
     point = min(points.points, key=lambda point: abs(math.log(point.asked / _SHOWN_RATE)))
     return f"false-accept rate {point.asked:g}", point.threshold
-
-
-def _print_pairs(found: Verification) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for name in ("false-positive rate", "true-positive rate", "threshold"):
-        table.add_column(name, justify="right")
-    for rate, true, threshold in zip(
-        found.false_positive_rates, found.true_positive_rates, found.thresholds, strict=True
-    ):
-        known = not math.isnan(threshold)
-        row = (f"{100 * true:.1f} %", f"{threshold:.4f}") if known else ("too few pairs", "")
-        table.add_row(f"{rate:g}", *row)
-    Console().print(table)
-    click.echo(
-        f"{found.same:,} pairs of one person, {found.different:,} of two; equal error rate "
-        f"{100 * found.equal_error_rate:.2f} % at {found.equal_error_threshold:.4f}, "
-        f"d' {found.d_prime:.2f}"
-    )
-
-
-def _print_cameras(found: CameraScores) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    click.echo("mAP by camera, queries down, gallery across, per cent:")
-    table = Table()
-    table.add_column("")
-    for camera in found.gallery_cameras.tolist():
-        table.add_column(str(camera), justify="right")
-    for camera, row in zip(found.query_cameras.tolist(), found.mAP.tolist(), strict=True):
-        cells = ["-" if math.isnan(value) else f"{100 * value:.1f}" for value in row]
-        table.add_row(str(camera), *cells)
-    Console().print(table)
-
-
-def _pairs_as_json(found: Verification) -> dict[str, object]:
-    return {
-        "same": found.same,
-        "different": found.different,
-        "false_positive_rates": found.false_positive_rates.tolist(),
-        "true_positive_rates": _known(found.true_positive_rates.tolist()),
-        "thresholds": _known(found.thresholds.tolist()),
-        "equal_error_rate": found.equal_error_rate,
-        "equal_error_threshold": found.equal_error_threshold,
-        "d_prime": found.d_prime,
-    }
-
-
-def _cameras_as_json(found: CameraScores) -> dict[str, object]:
-    return {
-        "query_cameras": found.query_cameras.tolist(),
-        "gallery_cameras": found.gallery_cameras.tolist(),
-        "mAP": [_known(row) for row in found.mAP.tolist()],
-        "rank1": [_known(row) for row in found.rank1.tolist()],
-        "queries": found.queries.tolist(),
-    }
-
-
-def _known(values: list[float]) -> list[float | None]:
-    return [None if math.isnan(value) else value for value in values]
 
 
 def _write_queries(path: Path, found: Findings, query: Embeddings) -> None:

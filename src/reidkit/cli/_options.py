@@ -78,7 +78,8 @@ _layout = click.option(
     "--layout",
     metavar="NAME",
     help="market1501, table, dukemtmc, msmt17-v1, msmt17-v2, cuhk03-labeled, cuhk03-detected, "
-    "veri776 or viper; found out when not given.",
+    "veri776, viper or viper-0 to viper-9 (one of its splits); one for all data sets, found out "
+    "when not given.",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from reidkit.errors import UnreadableImage
 from reidkit.models import Model
 from reidkit.package import Package
 from reidkit.records import Embeddings, Progress, Scores
+from reidkit.scoring import CameraScores, Verification
 
 
 def print_json(value: Mapping[str, object]) -> None:
@@ -105,30 +107,133 @@ def print_scores(scores: Scores, title: str, unreadable: Sequence[UnreadableImag
         click.echo(f"{len(unreadable):,} unreadable pictures left out: {names}{more}")
 
 
-def print_matrix(matrix: Sequence[Sequence[Mapping[str, Any]]], *, as_json: bool) -> None:
-    """Print the scores of packages, one a row, on data sets, one a column."""
+def print_matrix(
+    matrix: Sequence[Sequence[Mapping[str, Any]]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+) -> None:
+    """Print the scores of packages, one a row, on data sets, one a column, by these names.
+
+    Those that failed are named on stderr.
+    """
     if as_json:
         print_json({"matrix": matrix})
-        return
+    else:
+        _print_table(matrix, rows, columns)
+    for result in (result for row in matrix for result in row):
+        made_by = result["made_by"]
+        place = f"{made_by['package']} on {made_by['data']}"
+        if "error" in result:
+            click.echo(f"reidkit: {place}: {' '.join(result['error'].split())}", err=True)
+        elif not as_json and (result["dropped_queries"] or made_by["unreadable"]):
+            click.echo(
+                f"{place}: {result['dropped_queries']:,} queries "
+                f"dropped, {len(made_by['unreadable']):,} unreadable pictures left out"
+            )
+
+
+def _print_table(
+    matrix: Sequence[Sequence[Mapping[str, Any]]], rows: Sequence[str], columns: Sequence[str]
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title="mAP / Rank-1", title_justify="left")
     table.add_column("package")
-    for result in matrix[0]:
-        table.add_column(Text(Path(result["made_by"]["data"]).name), justify="right")
-    for row in matrix:
-        cells = [f"{100 * result['mAP']:.1f} / {100 * result['cmc'][0]:.1f} %" for result in row]
-        table.add_row(Text(Path(row[0]["made_by"]["package"]).name), *cells)
+    for name in columns:
+        table.add_column(Text(name), justify="right")
+    for name, row in zip(rows, matrix, strict=True):
+        cells = [
+            "failed"
+            if "error" in result
+            else f"{100 * result['mAP']:.1f} / {100 * result['cmc'][0]:.1f} %"
+            for result in row
+        ]
+        table.add_row(Text(name), *cells)
     Console().print(table)
-    for result in (result for row in matrix for result in row):
-        if result["dropped_queries"] or result["made_by"]["unreadable"]:
-            made_by = result["made_by"]
-            click.echo(
-                f"{made_by['package']} on {made_by['data']}: {result['dropped_queries']:,} queries "
-                f"dropped, {len(made_by['unreadable']):,} unreadable pictures left out"
-            )
+    packages = zip(rows, (row[0]["made_by"]["package"] for row in matrix), strict=True)
+    roots = zip(columns, (result["made_by"]["data"] for result in matrix[0]), strict=True)
+    for name, path in (*packages, *roots):
+        if name != Path(path).absolute().name:  # numbered: say which it is
+            click.echo(f"{name}: {path}")
+
+
+def print_pairs(found: Verification) -> None:
+    """Print the errors over pairs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from reidkit.reports._wording import word_threshold
+
+    reached = "distance at most" if found.metric == "euclidean" else "score at least"
+    table = Table()
+    for name in ("false-positive rate", "true-positive rate", reached):
+        table.add_column(name, justify="right")
+    for rate, true, threshold in zip(
+        found.false_positive_rates, found.true_positive_rates, found.thresholds, strict=True
+    ):
+        known = not math.isnan(threshold)
+        row = (
+            (f"{100 * true:.1f} %", word_threshold(threshold, found.metric))
+            if known
+            else ("too few pairs", "")
+        )
+        table.add_row(f"{rate:g}", *row)
+    Console().print(table)
+    click.echo(
+        f"{found.same:,} pairs of one person, {found.different:,} of two; equal error rate "
+        f"{100 * found.equal_error_rate:.2f} % at "
+        f"{word_threshold(found.equal_error_threshold, found.metric)}, "
+        f"d' {found.d_prime:.2f}"
+    )
+
+
+def print_cameras(found: CameraScores) -> None:
+    """Print the mAP of each pair of cameras."""
+    from rich.console import Console
+    from rich.table import Table
+
+    click.echo("mAP by camera, queries down, gallery across, per cent:")
+    table = Table()
+    table.add_column("")
+    for camera in found.gallery_cameras.tolist():
+        table.add_column(str(camera), justify="right")
+    for camera, row in zip(found.query_cameras.tolist(), found.mAP.tolist(), strict=True):
+        cells = ["-" if math.isnan(value) else f"{100 * value:.1f}" for value in row]
+        table.add_row(str(camera), *cells)
+    Console().print(table)
+
+
+def pairs_as_json(found: Verification) -> dict[str, object]:
+    """Give the errors over pairs; thresholds are scores, minus a distance of `euclidean`."""
+    return {
+        "same": found.same,
+        "different": found.different,
+        "false_positive_rates": found.false_positive_rates.tolist(),
+        "true_positive_rates": _known(found.true_positive_rates.tolist()),
+        "thresholds": _known(found.thresholds.tolist()),
+        "equal_error_rate": found.equal_error_rate,
+        "equal_error_threshold": found.equal_error_threshold,
+        "d_prime": found.d_prime,
+    }
+
+
+def cameras_as_json(found: CameraScores) -> dict[str, object]:
+    """Give the scores of each pair of cameras."""
+    return {
+        "query_cameras": found.query_cameras.tolist(),
+        "gallery_cameras": found.gallery_cameras.tolist(),
+        "mAP": [_known(row) for row in found.mAP.tolist()],
+        "rank1": [_known(row) for row in found.rank1.tolist()],
+        "queries": found.queries.tolist(),
+    }
+
+
+def _known(values: list[float]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values]
 
 
 def scores_as_json(scores: Scores) -> dict[str, object]:

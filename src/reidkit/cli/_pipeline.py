@@ -12,7 +12,7 @@ from reidkit.cli._findings import Looking
 from reidkit.cli._ranking import Ranking
 from reidkit.datasets import find_layout, load_dataset
 from reidkit.embedding import embed, embed_into, plan_embeddings
-from reidkit.errors import DatasetError
+from reidkit.errors import DatasetError, ReidkitError
 from reidkit.models import Model
 from reidkit.records import JUNK, Dataset, Embeddings, Samples, Scores
 from reidkit.store import EmbeddingsWriter
@@ -65,18 +65,28 @@ class Scoring:
     def score_all(
         self, packages: Sequence[Path], roots: Sequence[Path], out: Path | None
     ) -> list[list[dict[str, object]]]:
-        """Score each package on each data set; one row of results a package."""
+        """Score each package on each data set; one row of results a package.
+
+        Where one cannot be scored, its result holds the `error`, and the others go on.
+        """
         rows, columns = name_folders(packages), name_folders(roots)
         matrix = []
         for package, row in zip(packages, rows, strict=True):
             results = []
             for root, column in zip(roots, columns, strict=True):
                 folder = out and out / row / column
-                scored = self.score(package, root, folder)
-                scored.write(folder)
-                results.append(scored.as_json())
+                results.append(self._try(package, root, folder))
             matrix.append(results)
         return matrix
+
+    def _try(self, package: Path, root: Path, folder: Path | None) -> dict[str, object]:
+        try:
+            scored = self.score(package, root, folder)
+            scored.write(folder)
+        except (ReidkitError, OSError) as error:
+            names = {"package": str(package), "data": str(root)}
+            return {"error": str(error) or type(error).__name__, "made_by": names}
+        return scored.as_json()
 
 
 def name_folders(paths: Sequence[Path]) -> list[str]:

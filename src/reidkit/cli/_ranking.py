@@ -98,6 +98,16 @@ class Ranking:
 
         return scoring.evaluate(query, gallery, max_rank=self.max_rank, **self.settings())
 
+    def list_changes(self) -> list[str]:
+        """Name the options given that change scores, so that no calibrated threshold holds."""
+        given = {
+            "--rerank": self.rerank,
+            "--pool": self.pool,
+            "--expand": self.expand is not None,
+            "--augment": self.augment is not None,
+        }
+        return [name for name, is_given in given.items() if is_given]
+
     def describe(self) -> dict[str, object]:
         """Say what was done to the sides before they were scored, for `made_by`."""
         done = {"pool": self.pool or None, "expand": self.expand, "augment": self.augment}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reidkit.cli import _options
+from reidkit.cli import _options, _ranking
 
 if TYPE_CHECKING:
     from reidkit.checking import DatasetCheck
@@ -24,9 +24,18 @@ def command() -> None:
 @command.command("check", short_help="Say what is in a data set, and what is wrong with it.")
 @click.argument("root", type=_options.PATH)
 @click.option("--layout", metavar="NAME", help="The layout's name; found out when not given.")
+@click.option(
+    "--protocol",
+    type=click.Choice(_ranking.PROTOCOLS),
+    default="market1501",
+    show_default=True,
+    help="Which gallery pictures a query meets.",
+)
 @click.option("--report", type=_options.FILE, help="Write a self-contained HTML report.")
 @_options.common
-def check(root: Path, layout: str | None, report: Path | None, as_json: bool) -> None:
+def check(
+    root: Path, layout: str | None, protocol: str, report: Path | None, as_json: bool
+) -> None:
     """Check the data set ROOT: layout, sizes, pictures, duplicates, people and queries.
 
     Every picture is read once. Exit code 1 says that something makes scores wrong: pictures that
@@ -38,6 +47,7 @@ def check(root: Path, layout: str | None, report: Path | None, as_json: bool) ->
     """
     from reidkit.checking import check_dataset
     from reidkit.cli import _output
+    from reidkit.scoring import PROTOCOLS
 
     with _output.progress_bars() as start:
         # The bar comes with the first pictures, not where the data set cannot be loaded.
@@ -46,7 +56,7 @@ def check(root: Path, layout: str | None, report: Path | None, as_json: bool) ->
         def show(done: int, total: int) -> None:
             bar()(done, total)
 
-        found = check_dataset(root, layout, progress=show)
+        found = check_dataset(root, layout, protocol=PROTOCOLS[protocol], progress=show)
     if as_json:
         _output.print_json(dataclasses.asdict(found) | {"wrong": found.wrong})
     else:

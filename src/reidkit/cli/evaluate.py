@@ -28,20 +28,14 @@ def command(
     alone: of each trial's lists there is no single one to show.
     """
     from reidkit import store
-    from reidkit.cli import _output
+    from reidkit.cli import _output, _pipeline
 
     asked = store.read_embeddings(query, mapped=True)
     given = store.read_embeddings(gallery, mapped=True)
+    looking.check(ranking, asked)
     asked, given = ranking.prepare(asked, given)
     scores = ranking.evaluate(asked, given)
-    found = looking.find(scores, asked, given, ranking)
     made_by = _output.made_by(asked, given) | ranking.describe()
     made_by |= {"query": str(query), "gallery": str(gallery)}
-    if as_json:
-        result = _output.scores_as_json(scores) | looking.as_json(found)
-        _output.print_json(result | {"made_by": made_by})
-    else:
-        unreadable = (*asked.unreadable, *given.unreadable)
-        _output.print_scores(scores, f"{query} against {gallery}", unreadable)
-        looking.show(found)
-    looking.write(found, asked, given, ranking, made_by)
+    scored = _pipeline.Scored(scores, asked, given, f"{query} against {gallery}", made_by)
+    looking.present(scored, ranking, as_json=as_json)

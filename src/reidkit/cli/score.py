@@ -34,7 +34,7 @@ def command(
 
     Several packages or data sets (--data A --data B) give the matrix of scores: each network on
     each set, such as one that it was not trained on. With -o each has a folder of its own below
-    OUT.
+    OUT. Where one fails, the others are scored all the same; the exit code is then 1.
     """
     from reidkit.cli import _output, _pipeline
 
@@ -47,16 +47,12 @@ def command(
                 "--pairs, --cameras, --queries, --report and --points: one package, one data set"
             )
         matrix = scoring.score_all(packages, roots, out)
-        _output.print_matrix(matrix, as_json=as_json)
+        names = (_pipeline.name_folders(packages), _pipeline.name_folders(roots))
+        _output.print_matrix(matrix, *names, as_json=as_json)
+        if any("error" in result for row in matrix for result in row):
+            raise SystemExit(1)
         return
+    looking.check(ranking)
     scored = scoring.score(packages[0], roots[0], out)
     scored.write(out)
-    looking = looking.with_points_of(packages[0], scored.scores.metric)
-    found = looking.find(scored.scores, scored.query, scored.gallery, ranking)
-    if as_json:
-        _output.print_json(scored.as_json() | looking.as_json(found))
-    else:
-        scored.show()
-        looking.show(found)
-    # Last, so that a report that cannot be written loses no scores.
-    looking.write(found, scored.query, scored.gallery, ranking, scored.made_by)
+    looking.present(scored, ranking, package=packages[0], as_json=as_json)

@@ -5,6 +5,7 @@ Nothing here opens a picture; whether it can be decoded is found out when it is 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,8 +24,9 @@ LAYOUTS: dict[str, Callable[[Path], Dataset]] = {
     "cuhk03-detected": cuhk03.load_detected,
     "veri776": veri776.load,
     "viper": viper.load,
+    **{f"viper-{split}": functools.partial(viper.load, split=split) for split in range(10)},
 }
-"""Each layout's name and the function that reads it."""
+"""Each layout's name and the function that reads it; `viper` is its first split, `viper-0`."""
 
 _SIGNS: dict[str, Callable[[Path], bool]] = {
     "table": table.recognise,

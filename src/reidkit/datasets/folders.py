@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def show_names(root: Path) -> list[str]:
 
 
 def check_listed(source: Path, folder: Path, names: Iterable[str]) -> None:
-    """Refuse a list that names pictures which are not there.
+    """Refuse a list that names pictures which are not there, or one of them twice.
 
     `names` are paths relative to `folder`, with `/` between their parts. Each folder that they
     lie in is read once, which is quicker than asking for each of 100,000 files.
@@ -154,11 +155,17 @@ def check_listed(source: Path, folder: Path, names: Iterable[str]) -> None:
     Raises:
         DatasetError: naming the pictures, how many they are, and the list `source`.
     """
+    names = list(names)
+    outside = [n for n in names if n.startswith("/") or ".." in n.split("/")]
+    if outside:
+        raise DatasetError(
+            f"{source} names {len(outside)} of {len(names)} pictures that lie outside {folder}:"
+            f"{list_ten(outside)}\nTake the list of this data set"
+        )
+    check_repeated(source, names)
     present: dict[str, set[str]] = {}
     missing: list[str] = []
-    total = 0
     for name in names:
-        total += 1
         below, _, file = name.rpartition("/")
         if below not in present:
             present[below] = _list_names(folder / below)
@@ -166,8 +173,22 @@ def check_listed(source: Path, folder: Path, names: Iterable[str]) -> None:
             missing.append(name)
     if missing:
         raise DatasetError(
-            f"{source} names {len(missing)} of {total} pictures that are not in {folder}:"
+            f"{source} names {len(missing)} of {len(names)} pictures that are not in {folder}:"
             f"{list_ten(missing)}\nUnpack the data set again, or take the list of this version"
+        )
+
+
+def check_repeated(source: Path, names: Sequence[str]) -> None:
+    """Refuse a list that names a picture twice: it would be counted twice.
+
+    Raises:
+        DatasetError: naming the pictures and how often each is there.
+    """
+    repeated = [f"{name}: {n} times" for name, n in Counter(names).items() if n > 1]
+    if repeated:
+        raise DatasetError(
+            f"{source} names {len(repeated)} pictures more than once within a split:"
+            f"{list_ten(repeated)}\nRemove the repeated lines: they would be counted twice"
         )
 
 

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from reidkit.datasets.folders import list_ten
+from reidkit.datasets.folders import check_repeated, list_ten
 from reidkit.errors import DatasetError
 from reidkit.records import Dataset, Samples
 
@@ -45,7 +45,8 @@ def load(root: Path) -> Dataset:
 
     Raises:
         DatasetError: no such file, columns are missing, it is not UTF-8 text, or rows have an
-            empty path, an id that is no whole number or an unknown split: with line numbers.
+            empty path, an id that is no whole number or an unknown split (with line numbers), or a
+            split names a picture twice.
     """
     file = root / FILE if root.is_dir() else root
     if not file.is_file():
@@ -54,6 +55,8 @@ def load(root: Path) -> Dataset:
             f"or a folder that holds one called {FILE} (layout table)"
         )
     rows = _read_rows(file)
+    for split in SPLITS:
+        check_repeated(file, [row.path for row in rows if row.split == split])
     splits = {split: _select(rows, split) for split in SPLITS}
     return Dataset("table", **splits)
 

@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 
 from reidkit.datasets.folders import (
+    check_repeated,
     check_root,
     find_below,
     list_contents,
@@ -154,5 +155,7 @@ def _read_splits(
         raise DatasetError(
             f"{file} names {len(unknown)} pictures that are not in {home}:{list_ten(unknown)}"
         )
+    for part in parts:
+        check_repeated(file, ["/".join(name) for name in part])
     chosen = [[(int(name[1].split("_")[0]), CAMERAS[name[0]]) for name in part] for part in parts]
     return Dataset("viper", *(_select(pictures, part) for part in chosen))

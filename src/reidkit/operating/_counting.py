@@ -68,7 +68,7 @@ def count_scores(pairs: Pairs, grid: Grid) -> tuple[NDArray[np.int64], NDArray[n
                     _clear_kin(places, part, pairs.people)
                     impostor.add(places)
 
-            spread(work, len(parts), 1)
+            spread(work, len(parts), step=1)
     return genuine.finish(), impostor.finish()
 
 
@@ -183,7 +183,7 @@ def _count_part(
                         genuine[index] += same
                         found[index, units[edges] - lowest, lowest:] += counts
 
-        spread(work, len(parts), 1)
+        spread(work, len(parts), step=1)
     return found, genuine
 
 

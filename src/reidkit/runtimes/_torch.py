@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reidkit.errors import DeviceError, EngineError
 from reidkit.devices import is_out_of_memory, parse_device, true_float32
+from reidkit.errors import DeviceError, EngineError
 from reidkit.package import EngineSpec, Inputs
 from reidkit.runtimes import check_input, check_output
 
