@@ -204,9 +204,9 @@ def _tabulate_scoring(record: dict[str, Any]) -> str:
     lines = []
     for title, parts in _SCORED.items():
         size = record["parts"][parts[0]]["size"]
+        shape = f"{size['queries']:,} x {size['gallery']:,} vectors of {size['dimension']:,}"
         lines += [
-            f"| {title}, {size['queries']:,} x {size['gallery']:,} vectors of {size['dimension']:,} "
-            "| seconds | x the product | memory besides the vectors |",
+            f"| {title}, {shape} | seconds | x the product | memory besides the vectors |",
             "|---|---:|---:|---:|",
         ]
         for part in parts:
@@ -220,7 +220,7 @@ def _tabulate_scoring(record: dict[str, Any]) -> str:
         lines.append("")
     machine = record["parts"]["market"]["machine"]
     lines.append(
-        "The product: numpy's, of float32 vectors already in memory, a block at a time; each way in "
+        "The product: numpy's, of float32 vectors in memory, a block at a time; each way in "
         f"a process of its own, distances included. {_place(machine)}, {machine['date']}."
     )
     return "\n".join(lines)

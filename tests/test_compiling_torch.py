@@ -342,15 +342,50 @@ def quick_tensors(network: networks.Network) -> dict[str, NDArray[np.float32]]:
     return tensors
 
 
-@pytest.mark.parametrize("architecture", networks.ARCHITECTURES)
+DEEPER = {
+    "resnet101": "resnet50",
+    "resnet152": "resnet50",
+    "se_resnet101": "se_resnet50",
+    "se_resnet152": "se_resnet50",
+    "se_resnext101": "se_resnext50",
+}
+"""Networks that repeat the blocks of a smaller one, which runs for them; senet154 is as deep."""
+
+
+def build_small(architecture: str, *, fold: bool = True) -> onnx.ModelProto:
+    network = networks.Network(architecture)
+    return networks.build_model(network, quick_tensors(network), height=32, width=16, fold=fold)
+
+
+def list_kinds(model: onnx.ModelProto) -> set[tuple[Any, ...]]:
+    """Give what the nodes of a graph are: operator, facts, and the operators that feed them."""
+    makers = {name: made.op_type for made in model.graph.node for name in made.output}
+    return {
+        (
+            made.op_type,
+            *(makers.get(name, "given") for name in made.input),
+            *sorted(fact.SerializeToString(deterministic=True) for fact in made.attribute),
+        )
+        for made in model.graph.node
+    }
+
+
+@pytest.mark.parametrize(
+    "architecture", [name for name in networks.ARCHITECTURES if name not in DEEPER]
+)
 def test_every_network_of_ours(architecture: str) -> None:
     fold = architecture not in ("resnet18", "resnet50_ibn_a")
-    network = networks.Network(architecture)
-    tensors = quick_tensors(network)
-    model = networks.build_model(network, tensors, height=32, width=16, fold=fold)
+    model = build_small(architecture, fold=fold)
     ours, theirs = run_both(model, numbers(2, 3, 32, 16))
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(np.abs(theirs).max()))
     assert np.abs(ours[0] - ours[1]).max() > 1e-3 * np.abs(ours).max()
+
+
+@pytest.mark.parametrize("architecture", DEEPER)
+def test_a_deeper_network_has_no_node_that_a_smaller_one_does_not_run(architecture: str) -> None:
+    model = build_small(architecture)
+    assert list_kinds(model) == list_kinds(build_small(DEEPER[architecture]))
+    draw_module(model, torch.float32)
 
 
 @given(

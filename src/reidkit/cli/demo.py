@@ -12,7 +12,7 @@ from reidkit.cli import _certificates, _options
 _PEOPLE, _CAMERAS = 40, 4
 _HEIGHT, _WIDTH = 128, 64
 _PRECISIONS = ("fp32", "int8")
-_BATCHES = (1, 4, 16, 32)
+_BATCHES = (1, 8)
 _LARGEST_DROP = 2.0
 _NOTE = (
     "The network of this demonstration is untrained: its weights are random numbers, so its "
