@@ -22,6 +22,8 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/deployments.py
+	$(BIN)/python benchmarks/scoring.py --parts market,market-rerank,msmt17
+	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python docs/generate.py
 
 docs: $(VENV)/.dev

@@ -202,7 +202,10 @@ def _tabulate_guide(record: dict[str, Any]) -> str:
 
 def _tabulate_scoring(record: dict[str, Any]) -> str:
     lines = []
-    for title, parts in _SCORED.items():
+    for title, wanted in _SCORED.items():
+        parts = [part for part in wanted if part in record["parts"]]
+        if not parts:
+            continue
         size = record["parts"][parts[0]]["size"]
         shape = f"{size['queries']:,} x {size['gallery']:,} vectors of {size['dimension']:,}"
         lines += [

@@ -9,10 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from reidkit import operating, store
 from reidkit.cli import main
-from reidkit.records import Embeddings
+from reidkit.datasets.drawn._pictures import TEST, TRAIN, Shot, draw_picture
+from reidkit.embedding import embed
+from reidkit.errors import UnreadableImage
+from reidkit.models import load_model
+from reidkit.records import Embeddings, Samples
+from tests.certified import write_fake
 from tests.test_operating import gaussian_people
 from tests.test_operating_unlabelled import footage
 from tests.test_package import write
@@ -110,6 +116,103 @@ def test_a_package_takes_its_own_points(
     assert not Path(operating.FILE).exists()
 
 
+def test_a_wrong_package_and_a_wrong_place_are_refused_at_once(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def calibrate(*_given: object, **_options: object) -> None:
+        raise RuntimeError("computed")
+
+    monkeypatch.setattr(operating, "calibrate", calibrate)
+    other = write(folder.parent / "package")
+    for options, message in (
+        (("--package", other.folder), "these embeddings are of another model"),
+        (("--package", "nowhere"), "nowhere does not exist"),
+        (("-o", folder / "manifest.json" / "x.json"), "cannot be written"),
+    ):
+        code, out, err = run(capsys, folder, *options)
+        assert (code, out) == (1, "")
+        assert message in err
+
+
+def test_missing_folders_are_made_and_the_table_comes_before_a_failure(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, err = run(capsys, folder, "-o", "a/b/points.json", "--rates", "0.1")
+    assert code == 0, err
+    assert operating.read_points("a/b/points.json").population.people == 60
+
+    def fail(*_given: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(operating, "write_points", fail)
+    code, out, err = run(capsys, folder, "--rates", "0.1")
+    assert (code, "no space left" in err) == (1, True)
+    assert "asked FAR" in out
+    assert "EER" in out
+
+
+def test_distances_are_printed_as_they_are(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, folder, "--rates", "0.1", "--metric", "euclidean")
+    assert code == 0, err
+    point = operating.read_points(operating.FILE).points[0]
+    assert point.threshold < 0
+    assert "distance at most" in out
+    assert f" {-point.threshold:.5g} " in out
+    assert "-" not in out.split("EER")[1].split("\n")[0]
+
+
+def test_what_was_taken_for_granted_is_printed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = store.read_embeddings(folder)
+    samples = dataclasses.replace(given.samples, person_ids=given.samples.person_ids - 1)
+    lost = (UnreadableImage("lost.jpg", "truncated"),)
+    given = dataclasses.replace(given, samples=samples, unreadable=lost)
+    store.write_embeddings("a", dataclasses.replace(given.select(slice(0, 9)), unreadable=lost))
+    store.write_embeddings("b", given.select(slice(9, None)))
+    code, out, err = run(capsys, "a", "b", "--rates", "0.1")
+    assert code == 0, err
+    assert "note: 5 pictures of person 0 were taken as distractors" in out
+    assert "note: 1 person ids come in several of the embeddings" in out
+    assert "note: 1 unreadable pictures left out: lost.jpg" in out
+    code, out, err = run(capsys, "a", "b", "--rates", "0.1", "--person-zero")
+    assert code == 0, err
+    assert "300 pictures of 60 people" in out
+    assert "distractors" not in out
+
+
+def test_the_false_accept_rate_of_other_people_is_what_the_command_said(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From pictures to the file, and from the file to people who were not in it."""
+    package = write_fake(here / "package", size=64)
+    with load_model(package) as model:
+        for name, group in (("half", TEST), ("others", TRAIN)):
+            store.write_embeddings(here / name, embed(model, draw(here, group), workers=1))
+    code, _, err = run(capsys, "half", "--rates", "1e-2,1e-1", "--package", package.folder)
+    assert code == 0, err
+    points = operating.read_operating_points(package.folder)
+    others = store.read_embeddings("others")
+    operating.check_comparable(points, others, "cosine")
+    persons = others.samples.person_ids
+    scores = (others.vectors @ others.vectors.T)[np.less.outer(persons, persons)]
+    assert [point.asked for point in points.points] == [1e-2, 1e-1]
+    for point in points.points:
+        assert point.FAR.low <= np.mean(scores >= point.threshold) <= point.FAR.high
+        assert point.FAR.high < 4 * point.FAR.value
+
+
+def draw(folder: Path, group: int) -> Samples:
+    """Draw 45 people, each once by three cameras, into files."""
+    shots = [Shot(group, person, camera, 0) for person in range(45) for camera in (1, 2, 3)]
+    paths = [str(folder / f"{group}-{s.person}-{s.camera}.png") for s in shots]
+    for path, shot in zip(paths, shots, strict=True):
+        Image.fromarray(draw_picture(0, shot, (16, 32))).save(path)
+    return Samples.from_columns(paths, [s.person + 1 for s in shots], [s.camera for s in shots])
+
+
 def test_nothing_supported_is_exit_code_one(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +241,8 @@ def test_footage_without_labels(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert not operating.read_points("operating-points.json").labelled
     code, _, err = run(capsys, "crops", "--unlabelled", "sightings.csv", "--same-camera")
     assert (code, "tracks have one camera" in err) == (2, True)
+    code, _, err = run(capsys, "crops", "--unlabelled", "sightings.csv", "--person-zero")
+    assert (code, "nobody is known" in err) == (2, True)
 
 
 @pytest.mark.parametrize("rates", ["", "0.1,x", "1/0"])

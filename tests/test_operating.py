@@ -24,11 +24,12 @@ from reidkit.errors import (
     MismatchError,
     PackageError,
     ShapeError,
+    UnreadableImage,
 )
 from reidkit.operating import OperatingPoints, Settings, calibrate, judge
 from reidkit.operating import _counting as counting
 from reidkit.operating import _identifying as identifying
-from reidkit.operating._counting import Pairs, count_accepted, count_genuine, count_scores
+from reidkit.operating._counting import Pairs, count_accepted, count_scores
 from reidkit.operating._grid import make_grid
 from reidkit.operating._people import arrange, join
 from reidkit.operating._resampling import correct, draw_weights, make_rate
@@ -125,11 +126,17 @@ def test_scores_and_thresholds_are_those_of_a_loop_ties_included(
     for counts, expected in zip(counted, listed, strict=True):
         scores = np.array([pair.score for pair in expected], np.float32)
         assert np.array_equal(counts, grid.count(grid.place(scores)))
-    assert count_genuine(pairs).sum() == len(listed[0])
-    scored = Scored(grid, *counted, count_genuine(pairs))
+    counts = people.count_genuine(same_camera=same_camera)
+    shown = [pair.persons[0] for pair in listed[0]]
+    ids = np.unique(problem.samples.person_ids[problem.samples.person_ids > 0])
+    assert counts[: len(ids)].tolist() == [shown.count(person) for person in ids]
+    assert not counts[len(ids) :].any()
+    scored = Scored(grid, *counted, counts)
     scores = np.array([pair.score for pair in listed[1]], np.float32)
     for rate in (0.01, 0.2, 0.5):
-        threshold = grid.threshold(scored.choose_places([rate])[0]) if len(listed[0]) else None
+        threshold = (
+            grid.threshold(scored.choose_places([rate]).points[0]) if len(listed[0]) else None
+        )
         if threshold is not None:
             assert np.mean(scores >= threshold) <= rate
             assert np.mean(scores >= threshold - 1 / grid.scale) > rate
@@ -146,8 +153,8 @@ def test_people_who_are_drawn_again_weigh_their_pairs(
     pairs = Pairs(given.vectors, people, metric)
     genuine, impostor = naive_pairs(given, metric)
     weights = draw_weights((people.known_units, people.unit_count - people.known_units), 100, 3)
-    scored = Scored(grid, *count_scores(pairs, grid), count_genuine(pairs))
-    threshold = grid.threshold(scored.choose_places([0.3])[0])
+    scored = Scored(grid, *count_scores(pairs, grid), people.count_genuine(same_camera=False))
+    threshold = grid.threshold(scored.choose_places([0.3]).points[0])
     accepted = [pair for pair in impostor if pair.score >= threshold]
     rate = len(accepted) / len(impostor)
     (found,) = count_accepted(pairs, [threshold], [rate], weights)
@@ -207,7 +214,7 @@ def test_best_matches_are_those_of_a_loop() -> None:
     held = np.zeros(len(people), np.bool_)
     held[random.permutation(people.known)[:15]] = True
     answers = identifying._search(
-        given, people, grid, held=held, metric="cosine", memory=Settings().memory
+        given.vectors, people, grid, held=held, metric="cosine", memory=Settings().memory
     )
     unit = given.vectors / np.linalg.norm(given.vectors, axis=1, keepdims=True)
     ids = given.samples.person_ids
@@ -228,14 +235,14 @@ def test_galleries_hold_half_of_the_people_by_half_of_their_cameras(
     given = gaussian_people(0, 21, 6)
     people, seen = arrange(given.samples), []
 
-    def keep(_given: Embeddings, _people: object, _grid: object, **options: Any) -> Any:
+    def keep(_given: object, _people: object, _grid: object, **options: Any) -> Any:
         seen.append(options["held"])
         none = np.zeros(0, np.int64)
         return identifying.Answers(none.astype(np.int32), none, none > 0, none > 0)
 
     monkeypatch.setattr(identifying, "_search", keep)
     grid = make_grid(given.vectors, "cosine")
-    identifying.identify(given, people, grid, metric="cosine", settings=Settings(repeats=3))
+    identifying.identify(given.vectors, people, grid, metric="cosine", settings=Settings(repeats=3))
     assert len({held.tobytes() for held in seen}) == 3
     for held in seen:
         enrolled = np.unique(people.persons[held])
@@ -299,16 +306,25 @@ def draw_people(seed: int, group: int, people: int, cameras: tuple[int, ...]) ->
     return embeddings(stripes.reshape(len(shots), -1), persons, seen_by, name=f"{seed}-{group}-")
 
 
-@pytest.mark.parametrize("seed", [0, 2])
-def test_thresholds_of_drawn_people_hold_for_other_drawn_people(seed: int) -> None:
-    """The same cameras see the others: intervals say nothing of other cameras."""
-    points = calibrate(draw_people(seed, TEST, 45, (1, 2, 3)), rates=[5e-3, 1e-2, 1e-1])
-    assert len(points.points) == 3
-    _, strangers = naive_pairs(draw_people(seed, TRAIN, 45, (1, 2, 3)), "cosine")
-    scores = np.array([pair.score for pair in strangers])
-    for point in points.points:
-        assert point.FAR.low <= np.mean(scores >= point.threshold) <= point.FAR.high
-        assert point.FAR.value <= point.asked
+def test_thresholds_of_drawn_people_hold_for_other_drawn_people() -> None:
+    """The same cameras see the others: intervals say nothing of other cameras.
+
+    Of twelve intervals that hold in 95 % of all cases 0.6 are expected to miss. Three or more
+    would miss in one case of fifty if each missed on its own; those of one seed miss together.
+    """
+    missed = 0
+    for seed in range(4):
+        points = calibrate(draw_people(seed, TEST, 45, (1, 2, 3)), rates=[5e-3, 1e-2, 1e-1])
+        assert len(points.points) == 3
+        others = draw_people(seed, TRAIN, 45, (1, 2, 3))
+        unit = others.vectors / np.linalg.norm(others.vectors, axis=1, keepdims=True)
+        persons = others.samples.person_ids
+        scores = (unit @ unit.T)[np.less.outer(persons, persons)]
+        for point in points.points:
+            accepted = float(np.mean(scores >= point.threshold))
+            missed += not point.FAR.low <= accepted <= point.FAR.high
+            assert point.FAR.value <= point.asked
+    assert missed <= 2
 
 
 # What the data does not support
@@ -415,13 +431,65 @@ def test_junk_is_left_out_and_distractors_differ_from_everybody() -> None:
     assert population.genuine_pairs == 105
 
 
+def with_ids(given: Embeddings, ids: NDArray[np.int64]) -> Embeddings:
+    return dataclasses.replace(given, samples=dataclasses.replace(given.samples, person_ids=ids))
+
+
+def test_person_zero_is_a_distractor_unless_told_otherwise() -> None:
+    """A set that counts from 0 is calibrated as the same set that counts from 1."""
+    given = gaussian_people(0, 40, 3)
+    from_zero = with_ids(given, given.samples.person_ids - 1)
+    as_person = calibrate(
+        from_zero, rates=[0.1], settings=dataclasses.replace(QUICK, zero_is_person=True)
+    )
+    assert as_person == calibrate(given, rates=[0.1], settings=QUICK)
+    points = calibrate(from_zero, rates=[0.1], settings=QUICK)
+    assert (points.population.people, points.population.distractors) == (39, 3)
+    assert points.notes[0].startswith("3 pictures of person 0 were taken as distractors")
+    assert "--person-zero (zero_is_person)" in points.notes[0]
+    assert not any("person 0" in note for note in as_person.notes)
+
+
+def test_people_of_several_embeddings_are_one_by_their_ids_and_that_is_said() -> None:
+    first, second = gaussian_people(0, 30, 3), gaussian_people(1, 30, 3)
+    points = calibrate([first, second], rates=[0.1], settings=QUICK)
+    assert points.population.people == 30
+    assert points.notes[0].startswith("30 person ids come in several of the embeddings")
+    # Strangers of equal number are taken as one person: that is what the note warns of.
+    assert points.equal_error.EER.value > calibrate(first, rates=[0.1]).equal_error.EER.value
+    apart = with_ids(second, second.samples.person_ids + 27)
+    points = calibrate([first, apart], rates=[0.1], settings=QUICK)
+    assert points.notes[0].startswith("3 person ids")
+    nobody = np.where(second.samples.person_ids < 28, -1, 0)
+    for others in (with_ids(second, second.samples.person_ids + 30), with_ids(second, nobody)):
+        notes = calibrate([with_ids(first, first.samples.person_ids), others], rates=[0.1]).notes
+        assert not any("several" in note for note in notes)
+    zeros = [with_ids(each, each.samples.person_ids - 1) for each in (first, apart)]
+    collected = join(zeros)
+    assert "3 person ids" in collected.say_what_to_know(zero_is_person=True)[0]
+    both = [zeros[0], with_ids(second, second.samples.person_ids - 1)]
+    assert "29 person ids" in join(both).say_what_to_know(zero_is_person=False)[1]
+    assert "30 person ids" in join(both).say_what_to_know(zero_is_person=True)[0]
+
+
+def test_unreadable_pictures_are_counted_and_named() -> None:
+    given = gaussian_people(0, 40, 3)
+    lost = tuple(UnreadableImage(f"{name}.jpg", "truncated") for name in "abc")
+    first = dataclasses.replace(given.select(slice(0, 60)), unreadable=lost[:2])
+    second = dataclasses.replace(given.select(slice(60, None)), unreadable=lost[1:])
+    for inputs in ([first, second], [first, second, given]):
+        points = calibrate(inputs, rates=[0.1], settings=QUICK)
+        assert points.population.unreadable == 3
+        assert "3 unreadable pictures left out: a.jpg, b.jpg, c.jpg" in points.notes
+
+
 def test_a_picture_that_comes_twice_is_taken_once() -> None:
     given = gaussian_people(0, 30, 3)
     points = calibrate([given, given], rates=[0.1], settings=QUICK)
     assert points == calibrate(given, rates=[0.1], settings=QUICK)
     # Made-up names of another tool's vectors say nothing.
     other = gaussian_people(1, 30, 3)
-    assert len(join([given, other])) == 180
+    assert len(join([given, other]).embeddings) == 180
     ids = np.roll(given.samples.person_ids, 3)
     wrong = dataclasses.replace(given, samples=dataclasses.replace(given.samples, person_ids=ids))
     with pytest.raises(MismatchError, match=r"p0\.jpg shows person 1 in one place and 30 in an"):
@@ -491,6 +559,40 @@ def test_a_score_is_judged_by_two_points(points: OperatingPoints) -> None:
         judge(0.5, points, strict=0.1, loose=0.01)
     with pytest.raises(ArgumentError, match="no operating point"):
         judge(0.5, points, strict=0.05)
+
+
+def test_a_large_person_is_counted_without_a_list_of_pairs() -> None:
+    """Five thousand million pairs: their number follows from those of pictures."""
+    persons = np.repeat([1, 2], 100_000)
+    columns = np.empty(len(persons), np.object_), persons, np.arange(len(persons)) % 4
+    people = arrange(Samples(*columns))
+    assert people.count_genuine(same_camera=True).tolist() == [100_000 * 99_999 // 2] * 2
+    assert people.count_genuine(same_camera=False).tolist() == [6 * 25_000**2] * 2
+
+
+def test_a_file_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    operating.check_writable(tmp_path / "a" / "b" / "points.json")
+    assert (tmp_path / "a" / "b").is_dir()
+    with pytest.raises(ArgumentError, match="is a folder: give operating points a file name"):
+        operating.check_writable(tmp_path / "a")
+    (tmp_path / "file").touch()
+    with pytest.raises(ArgumentError, match=r"file/x\.json cannot be written: .*another place"):
+        operating.check_writable(tmp_path / "file" / "x.json")
+
+
+def test_a_package_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    given = gaussian_people(0, 30, 3)
+    package = write(tmp_path / "package")
+    with pytest.raises(MismatchError, match=r"these embeddings are of another model .*again"):
+        operating.check_package(package.folder, given)
+    own = dataclasses.replace(
+        given,
+        model_sha256=package.spec.engine.identity,
+        contract_sha256=package.spec.input.sha256,
+    )
+    assert operating.check_package(package.folder, own).spec == package.spec
+    with pytest.raises(MismatchError, match="another input contract"):
+        operating.check_package(package.folder, dataclasses.replace(own, contract_sha256=None))
 
 
 def test_points_survive_the_file(points: OperatingPoints, tmp_path: Path) -> None:

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from reidkit.datasets.drawn._pictures import TEST, Shot, draw_picture
-from reidkit.errors import CalibrationError, DatasetError, MismatchError, ShapeError
+from reidkit.errors import (
+    CalibrationError,
+    DatasetError,
+    MismatchError,
+    ShapeError,
+    UnreadableImage,
+)
 from reidkit.operating import (
     Settings,
     Sightings,
@@ -266,11 +272,56 @@ def test_what_only_one_side_has_is_counted_and_named() -> None:
     assert points.notes[0] == "1 pictures have no sighting: crops/359.jpg"
     twice = sightings.paths.copy()
     twice[1] = "./" + twice[0]
-    with pytest.raises(MismatchError, match="two sightings name one picture"):
+    both = r"one picture: crops/0\.jpg and \./crops/0\.jpg \(sightings 0 and 1,"
+    with pytest.raises(MismatchError, match=both):
         calibrate_unlabelled(given_, dataclasses.replace(sightings, paths=twice))
     elsewhere = dataclasses.replace(given_.samples, paths=given_.samples.paths + "x")
     with pytest.raises(MismatchError, match=r"know crops/0\.jpgx, the sightings crops/0\.jpg;"):
         calibrate_unlabelled(dataclasses.replace(given_, samples=elsewhere), sightings)
+
+
+def test_two_vectors_of_one_picture_are_refused_if_they_differ() -> None:
+    given_, sightings, _ = footage(0)
+    paths = given_.samples.paths.copy()
+    paths[5] = "./" + paths[4]
+    doubled = dataclasses.replace(given_, samples=dataclasses.replace(given_.samples, paths=paths))
+    message = r"1 pictures .* two different vectors.*: \./crops/4\.jpg \(rows 4 and 5\)"
+    with pytest.raises(MismatchError, match=message):
+        calibrate_unlabelled(doubled, sightings)
+    vectors = given_.vectors.copy()
+    vectors[5] = vectors[4]
+    equal = dataclasses.replace(doubled, vectors=vectors)
+    points = calibrate_unlabelled(equal, sightings, rates=[0.1], settings=QUICK)
+    assert points.notes[0] == "1 sightings have no vector: crops/5.jpg"
+    assert not any("no sighting" in note for note in points.notes)
+
+
+def test_unreadable_crops_are_counted_and_named() -> None:
+    given_, sightings, _ = footage(0)
+    lost = (UnreadableImage("crops/x.jpg", "truncated"),)
+    points = calibrate_unlabelled(
+        dataclasses.replace(given_, unreadable=lost), sightings, rates=[0.1], settings=QUICK
+    )
+    assert points.population.unreadable == 1
+    assert points.notes[0] == "1 unreadable pictures left out: crops/x.jpg"
+
+
+def test_little_memory_puts_tracks_into_groups() -> None:
+    given_, sightings, _ = footage(1, groups=60, people=16, times=2)
+    points = calibrate_unlabelled(given_, sightings, rates=[0.05], settings=QUICK)
+    small = calibrate_unlabelled(
+        given_, sightings, rates=[0.05], settings=dataclasses.replace(QUICK, memory=2**20)
+    )
+    assert points.points[0].threshold == small.points[0].threshold
+    assert points.points[0].FAR.value == small.points[0].FAR.value
+    assert points.population == small.population
+    units = number_units(sightings.tracks)
+    columns = sightings.cameras, sightings.moments, sightings.tracks
+    scene = Crops(np.arange(len(units)), *columns, units)
+    assert crops.limit_units(scene, 2**30, thresholds=2).units.max() == 959
+    assert crops.limit_units(scene, 2**20, thresholds=2).units.max() < 120
+    assert small.points[0].FAR.low == pytest.approx(points.points[0].FAR.low, rel=0.5)
+    assert small.points[0].FAR.high == pytest.approx(points.points[0].FAR.high, rel=0.5)
 
 
 def test_footage_without_pairs_is_refused() -> None:
@@ -334,7 +385,7 @@ def test_frames_go_before_times(tmp_path: Path) -> None:
         ("path,camera,track,frame\na,1,1,1.5\n", "frame is '1.5', expected a whole number"),
         ("path,camera,track,time\na,1,1,noon\n", "time is 'noon', expected seconds, or a date"),
         ("path,camera,track,time\na,1,1,nan\n", "time is 'nan'"),
-        ("path,camera,track,frame\na,1,1,5\na,1,1,6\n", "line 3: .*a came before"),
+        ("path,camera,track,frame\na,1,1,5\na,1,1,6\n", "line 3: .*a came before, in line 2"),
         ('path,camera,track,frame\n"a,1,1,5\n', "not a CSV file in UTF-8"),
     ],
 )
@@ -359,7 +410,7 @@ def test_columns_of_another_length_and_pictures_twice_are_refused() -> None:
         dataclasses.replace(sightings, tracks=sightings.tracks[1:])
     twice = sightings.paths.copy()
     twice[1] = twice[0]
-    with pytest.raises(ShapeError, match="names a picture twice"):
+    with pytest.raises(ShapeError, match=r"twice: crops/0\.jpg in the rows 0 and 1"):
         dataclasses.replace(sightings, paths=twice)
-    with pytest.raises(ShapeError, match="NaN"):
+    with pytest.raises(ShapeError, match=r"NaN or infinity in 360 rows, first in row 0 \(crops"):
         dataclasses.replace(sightings, moments=np.full(360, np.nan))

@@ -12,7 +12,7 @@ from reidkit.cli import _options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reidkit.operating import OperatingPoints, Rate, Unsupported
+    from reidkit.operating import OperatingPoints, Rate
 
 
 def rate_list(text: str) -> tuple[float, ...]:
@@ -29,7 +29,7 @@ def rate_list(text: str) -> tuple[float, ...]:
     "-o",
     "--out",
     type=_options.FILE,
-    help="File to write; operating-points.json unless --package is given.",
+    help="File to write, operating-points.json unless --package is given; folders are made.",
 )
 @click.option(
     "--package", type=_options.FOLDER, help="Store them in the model package the vectors are from."
@@ -40,7 +40,7 @@ def rate_list(text: str) -> tuple[float, ...]:
     metavar="LIST",
     default="1e-4,1e-3,1e-2,1e-1",
     show_default=True,
-    help="False-accept rates.",
+    help="False-accept rates of pairs; those of DIR are always 1e-2 and 1e-1.",
 )
 @click.option(
     "--metric",
@@ -50,6 +50,11 @@ def rate_list(text: str) -> tuple[float, ...]:
     help="How vectors are compared.",
 )
 @click.option("--same-camera", is_flag=True, help="Pairs of one camera are genuine pairs too.")
+@click.option(
+    "--person-zero",
+    is_flag=True,
+    help="Person 0 is a person as any other (MSMT17, tables), not a distractor (Market-1501).",
+)
 @click.option(
     "--unlabelled",
     type=_options.FILE,
@@ -67,6 +72,7 @@ def command(
     rates: tuple[float, ...],
     metric: str,
     same_camera: bool,
+    person_zero: bool,
     unlabelled: Path | None,
     seed: int,
     as_json: bool,
@@ -74,51 +80,75 @@ def command(
     """Find the score from which on two pictures show the same person.
 
     EMBEDDINGS are folders of one model's vectors with their person ids; their pictures are all
-    compared with each other. For each false-accept rate the threshold, and what it accepts among
-    other people (95 % intervals); the equal error rate; and how many are found in a gallery that
-    lacks half of the people (DIR). Rates that the data cannot support are listed, with what it
-    would take; exit code 1 when that is all of them.
+    compared with each other. A person id means one person in all of the folders, as in the query
+    and the gallery of one data set; calibrate data sets that are numbered apart one by one. For
+    each false-accept rate the threshold, and what it accepts among other people (95 % intervals);
+    the equal error rate; and how many are found in a gallery that lacks half of the people (DIR).
+    Rates that the data cannot support are listed, with what it would take; exit code 1 when that
+    is all of them.
     """
     from reidkit import operating, store
     from reidkit.cli import _output
 
-    if unlabelled is not None and same_camera:
-        raise click.UsageError("--same-camera says nothing of --unlabelled: tracks have one camera")
-    sides = [store.read_embeddings(folder) for folder in embeddings]
-    settings = operating.Settings(same_camera=same_camera, seed=seed)
+    settings = operating.Settings(same_camera=same_camera, seed=seed, zero_is_person=person_zero)
+    _check_options(unlabelled, same_camera=same_camera, person_zero=person_zero)
+    if out is None and package is None:
+        out = Path(operating.FILE)
+    if out is not None:
+        operating.check_writable(out)
+    sides = [store.read_embeddings(folder, mapped=True) for folder in embeddings]
+    if package is not None:
+        operating.check_package(package, sides[0])
     if unlabelled is None:
         points = operating.calibrate(sides, rates=rates, metric=metric, settings=settings)
     else:
-        sightings = operating.read_sightings(unlabelled)
+        seen = operating.read_sightings(unlabelled)
         points = operating.calibrate_unlabelled(
-            sides, sightings, rates=rates, metric=metric, settings=settings
+            sides, seen, rates=rates, metric=metric, settings=settings
         )
-    written = []
-    if package is not None:
-        written.append(operating.store_operating_points(package, points))
-    if out is not None or package is None:
-        written.append(out or Path(operating.FILE))
-        operating.write_points(written[-1], points)
+    if not as_json:
+        _print(points)
+    written = _write(points, package, out)
     if as_json:
         where = {"written": [str(path) for path in written]}
         _output.print_json(where | operating.points_as_json(points))
     else:
-        _print(points)
         for path in written:
             click.echo(f"written to {click.format_filename(path)}")
+
+
+def _check_options(unlabelled: Path | None, *, same_camera: bool, person_zero: bool) -> None:
+    if unlabelled is not None and same_camera:
+        raise click.UsageError("--same-camera says nothing of --unlabelled: tracks have one camera")
+    if unlabelled is not None and person_zero:
+        raise click.UsageError("--person-zero says nothing of --unlabelled: nobody is known")
+
+
+def _write(points: OperatingPoints, package: Path | None, out: Path | None) -> list[Path]:
+    """Write the points into a package, to a file, or both, and say where."""
+    from reidkit import operating
+
+    written = []
+    if package is not None:
+        written.append(operating.store_operating_points(package, points))
+    if out is not None:
+        operating.write_points(out, points)
+        written.append(out)
+    return written
 
 
 def _print(points: OperatingPoints) -> None:
     from rich.console import Console
 
     console, who = Console(), "people" if points.labelled else "tracks"
+    reach = "this score on" if points.metric == "cosine" else "this distance down"
     rows = {p.asked: (p.threshold, p.FAR, p.TAR) for p in points.points}
-    title = f"same person from this score on ({points.metric})"
-    console.print(_make_table(title, "TAR", rows, points.unsupported))
+    title = f"same person from {reach} ({points.metric})"
+    console.print(_make_table(title, "TAR", rows, points))
     if points.identification or points.unsupported_identification:
         found = {p.asked: (p.threshold, p.FAR, p.DIR) for p in points.identification}
-        title = "best match is right from this score on, part of the people not in the gallery"
-        console.print(_make_table(title, "DIR", found, points.unsupported_identification))
+        title = f"best match is right from {reach}, part of the people not in the gallery"
+        console.print(_make_table(title, "DIR", found, points))
     for name, missing in (
         ("TAR", points.unsupported),
         ("DIR", points.unsupported_identification),
@@ -130,12 +160,14 @@ def _print(points: OperatingPoints) -> None:
             )
     _print_population(points, who)
     for note in points.notes:
-        click.echo(f"note: {note}")
+        click.echo(f"note: {click.format_filename(note)}")
 
 
 def _print_population(points: OperatingPoints, who: str) -> None:
+    from reidkit.reports._wording import word_threshold
+
     error, people, control = points.equal_error, points.population, points.control
-    click.echo(f"EER {_show(error.EER)} % at {error.threshold:.4f}")
+    click.echo(f"EER {_show(error.EER)} % at {word_threshold(error.threshold, points.metric)}")
     click.echo(
         f"{people.pictures:,} pictures of {people.people:,} {who}, {people.cameras:,} cameras: "
         f"{people.genuine_pairs:,} genuine and {people.impostor_pairs:,} impostor pairs"
@@ -143,10 +175,11 @@ def _print_population(points: OperatingPoints, who: str) -> None:
     if people.distractors or people.junk:
         click.echo(f"{people.distractors:,} distractors among them; {people.junk:,} junk left out")
     if control is not None:
+        sign, what = (1, "score") if points.metric == "cosine" else (-1, "distance")
         click.echo(
-            f"mean score: same track {control.mean_genuine:.3f}, one frame "
-            f"{control.mean_impostor:.3f}, random {control.mean_random:.3f}; same track above "
-            f"random in {control.separation:.1%}"
+            f"mean {what}: same track {sign * control.mean_genuine:.3f}, one frame "
+            f"{sign * control.mean_impostor:.3f}, random {sign * control.mean_random:.3f}; same "
+            f"track more alike than random in {control.separation:.1%}"
         )
 
 
@@ -154,17 +187,23 @@ def _make_table(
     title: str,
     share: str,
     rows: dict[float, tuple[float, Rate, Rate]],
-    unsupported: tuple[Unsupported, ...],
+    points: OperatingPoints,
 ) -> Table:
+    """Make a table of the points of pairs (TAR) or of identification (DIR)."""
     from rich.table import Table
 
+    from reidkit.reports._wording import word_threshold
+
+    unsupported = points.unsupported if share == "TAR" else points.unsupported_identification
+    reached = "score at least" if points.metric == "cosine" else "distance at most"
     table = Table(title=title, title_justify="left")
-    for name in ("asked FAR", "threshold", "FAR in % (95 %)", f"{share} in % (95 %)"):
+    for name in ("asked FAR", reached, "FAR in % (95 %)", f"{share} in % (95 %)"):
         table.add_column(name, justify="right")
     for asked in sorted([*rows, *(each.asked for each in unsupported)]):
         if asked in rows:
             threshold, accepted, found = rows[asked]
-            table.add_row(f"{asked:g}", f"{threshold:.4f}", _show(accepted), _show(found))
+            where = word_threshold(threshold, points.metric)
+            table.add_row(f"{asked:g}", where, _show(accepted), _show(found))
         else:
             table.add_row(f"{asked:g}", "unsupported", "", "")
     return table

@@ -58,27 +58,23 @@ def count_scores(pairs: Pairs, grid: Grid) -> tuple[NDArray[np.int64], NDArray[n
     genuine, impostor = Histogram(grid), Histogram(grid)
     for first, last in split_people(pairs.people, _PART):
         for block in _score(pairs, first, last):
-            parts = block.split()
-
-            def work(start: int, stop: int) -> None:
-                for part in parts[start:stop]:  # noqa: B023 - used up within the iteration
-                    places = grid.place(part.scores)
-                    rows, columns = _list_genuine(pairs, part)
-                    genuine.add(places[rows, columns])
-                    _clear_kin(places, part, pairs.people)
-                    impostor.add(places)
-
-            spread(work, len(parts), step=1)
+            _place_block(block, pairs, genuine, impostor)
     return genuine.finish(), impostor.finish()
 
 
-def count_genuine(pairs: Pairs) -> NDArray[np.int64]:
-    """Count the genuine pairs of each unit; (U,)."""
-    counts = np.zeros(pairs.people.unit_count, np.int64)
-    for start, stop in split_range(pairs.people.known, _PART):
-        first, _ = pairs.people.list_genuine(start, stop, same_camera=pairs.same_camera)
-        counts += np.bincount(pairs.people.units[first], minlength=len(counts))
-    return counts
+def _place_block(block: _Block, pairs: Pairs, genuine: Histogram, impostor: Histogram) -> None:
+    """Add the pairs of a block to the histograms."""
+    parts = block.split()
+
+    def work(start: int, stop: int) -> None:
+        for part in parts[start:stop]:
+            places = genuine.grid.place(part.scores)
+            rows, columns = _list_genuine(pairs, part)
+            genuine.add(places[rows, columns])
+            _clear_kin(places, part, pairs.people)
+            impostor.add(places)
+
+    spread(work, len(parts), step=1)
 
 
 def count_accepted(
@@ -152,39 +148,58 @@ def _clear_kin(
     values[:, :width][np.arange(width) < ends[:, None]] = 0
 
 
+class _Tally:
+    """Pairs above K thresholds of the pictures `first` to `last`, added to from several threads.
+
+    `found` (K, u, U) float32 counts impostor pairs by pair of units, `genuine` (K, U) int64
+    genuine pairs by unit. The u units of these pictures start with the unit `lowest`.
+    """
+
+    def __init__(self, pairs: Pairs, part: tuple[int, int], thresholds: list[float]) -> None:
+        people, number = pairs.people, len(thresholds)
+        self.pairs, self.thresholds = pairs, thresholds
+        self.lowest = int(people.units[part[0]])
+        self.columns = people.unit_starts()[self.lowest :] - part[0]
+        count = int(people.units[part[1] - 1]) + 1 - self.lowest
+        self.found = np.zeros((number, count, people.unit_count), np.float32)
+        self.genuine = np.zeros((number, people.unit_count), np.int64)
+        self._lock = threading.Lock()
+
+    def add(self, block: _Block) -> None:
+        """Add the pairs of a block."""
+        parts = block.split()
+
+        def work(start: int, stop: int) -> None:
+            for part in parts[start:stop]:
+                self._add_part(part)
+
+        spread(work, len(parts), step=1)
+
+    def _add_part(self, part: _Block) -> None:
+        people, scores = self.pairs.people, part.scores
+        rows, others = _list_genuine(self.pairs, part)
+        kin, owners = scores[rows, others], people.units[rows + part.start]
+        units = people.units[part.start : part.start + len(scores)]
+        edges = np.flatnonzero(np.diff(units, prepend=-1))
+        for index, threshold in enumerate(self.thresholds):
+            same = np.bincount(owners[kin >= threshold], minlength=people.unit_count)
+            reach = scores >= np.float32(threshold)
+            _clear_kin(reach, part, people)
+            counts = np.add.reduceat(reach, self.columns, axis=1, dtype=np.int32)
+            counts = np.add.reduceat(counts, edges, axis=0)
+            with self._lock:
+                self.genuine[index] += same
+                self.found[index, units[edges] - self.lowest, self.lowest :] += counts
+
+
 def _count_part(
     pairs: Pairs, part: tuple[int, int], thresholds: list[float]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Count above K thresholds: impostors (K, u, U) by pair of units, genuine pairs (K, U)."""
-    people, first = pairs.people, part[0]
-    lowest = int(people.units[first])
-    columns = people.unit_starts()[lowest:] - first
-    count = int(people.units[part[1] - 1]) + 1 - lowest
-    found = np.zeros((len(thresholds), count, people.unit_count), np.float32)
-    genuine = np.zeros((len(thresholds), people.unit_count), np.int64)
-    lock = threading.Lock()
+    tally = _Tally(pairs, part, thresholds)
     for block in _score(pairs, *part):
-        parts = block.split()
-
-        def work(start: int, stop: int) -> None:
-            for piece in parts[start:stop]:  # noqa: B023 - used up within the iteration
-                scores = piece.scores
-                rows, others = _list_genuine(pairs, piece)
-                kin, owners = scores[rows, others], people.units[rows + piece.start]
-                units = people.units[piece.start : piece.start + len(scores)]
-                edges = np.flatnonzero(np.diff(units, prepend=-1))
-                for index, threshold in enumerate(thresholds):
-                    same = np.bincount(owners[kin >= threshold], minlength=people.unit_count)
-                    reach = scores >= np.float32(threshold)
-                    _clear_kin(reach, piece, people)
-                    counts = np.add.reduceat(reach, columns, axis=1, dtype=np.int32)
-                    counts = np.add.reduceat(counts, edges, axis=0)
-                    with lock:
-                        genuine[index] += same
-                        found[index, units[edges] - lowest, lowest:] += counts
-
-        spread(work, len(parts), step=1)
-    return found, genuine
+        tally.add(block)
+    return tally.found, tally.genuine
 
 
 def _count_impostors(people: People, rows: slice) -> NDArray[np.float32]:

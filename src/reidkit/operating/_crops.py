@@ -6,6 +6,8 @@ of one group meet. A block of scores holds some whole groups.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.comparing import Rows, VectorComparison
+from reidkit.comparing import MEMORY, Rows, VectorComparison
 from reidkit.operating._grid import Grid
+from reidkit.operating._people import MOST_UNITS, group
 from reidkit.operating._resampling import Accepted
 
 _PART = 256
@@ -40,11 +43,15 @@ class ScoredPairs(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Space:
-    """Vectors (N, D) float32, how they are compared, and the thresholds that are looked at."""
+    """Vectors (N, D) float32, how they are compared, and the thresholds that are looked at.
+
+    About `memory` bytes are taken up.
+    """
 
     vectors: NDArray[np.float32]
     metric: str
     grid: Grid
+    memory: int = MEMORY
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +76,7 @@ class Groups:
         for start, stop in self._split():
             side = Rows(space.vectors, self.rows[start:stop])
             blocks = comparison.score_blocks(
-                side, side, asked=np.arange(stop - start), memory=2**26
+                side, side, asked=np.arange(stop - start), memory=space.memory // 2
             )
             for offset, scores in blocks:
                 asked = np.arange(start + offset, start + offset + len(scores))
@@ -82,6 +89,11 @@ class Groups:
                 yield ScoredPairs(
                     self.units[asked[first]], self.units[met[second]], scores[first, second]
                 )
+
+    def count_met(self) -> int:
+        """Count the pairs of one group, those of one side too."""
+        sizes = np.bincount(self.groups)
+        return int((sizes * (sizes - 1) // 2).sum())
 
     def _split(self) -> list[tuple[int, int]]:
         starts = np.flatnonzero(np.diff(self.groups, prepend=-1))
@@ -166,6 +178,19 @@ def number_units(tracks: NDArray[np.int64]) -> NDArray[np.int64]:
     units[~lone] = numbers
     units[lone] = len(known) + np.arange(np.count_nonzero(lone))
     return units
+
+
+def limit_units(crops: Crops, memory: int, *, thresholds: int) -> Crops:
+    """Put tracks that are drawn again into groups where they are very many.
+
+    The counts that `count_by_couple` makes for so many thresholds then fit into `memory` bytes.
+    """
+    units, most = int(crops.units.max()) + 1, MOST_UNITS
+    # Couples wait in up to five copies (keys, counts, one row more) and are sorted in two more.
+    size = 5 * 8 * (thresholds + 2) + 2 * 4 * 8
+    if min(crops.group_frames().count_met(), min(units, most) ** 2 // 2) * size > memory:
+        most = min(most, math.isqrt(2 * memory // size))
+    return dataclasses.replace(crops, units=group(crops.units, units, most))
 
 
 def count_pairs(groups: Groups, space: Space) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,13 +34,37 @@ Point = TypeVar("Point", OperatingPoint, IdentificationPoint)
 
 
 def write_points(path: str | Path, points: OperatingPoints) -> None:
-    """Write operating points to a file, whole or not at all; it holds its own hash."""
+    """Write operating points to a file, whole or not at all; it holds its own hash.
+
+    Missing parent folders are made.
+    """
     fields = points_as_json(points)
-    disk.write_json(Path(path), fields | {"sha256": disk.sha256_json(fields)})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    disk.write_json(path, fields | {"sha256": disk.sha256_json(fields)})
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse a file that cannot be written, before work that takes long; its folder is made.
+
+    Raises:
+        ArgumentError: the folder cannot be made or written to, or `path` is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ArgumentError(
+            f"{path} is a folder: give operating points a file name, such as {FILE}"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"{path} cannot be written: {error}; choose another place") from error
+    if not os.access(path.parent, os.W_OK):
+        raise ArgumentError(f"{path} cannot be written: {path.parent} is read-only")
 
 
 def points_as_json(points: OperatingPoints) -> dict[str, object]:
-    """Give the object that the file holds; rates are fractions."""
+    """Give the object that the file holds; rates are fractions, `euclidean` minus the distance."""
     return {"format": FORMAT, "reidkit": reidkit.__version__, **dataclasses.asdict(points)}
 
 
@@ -70,6 +95,20 @@ def read_points(path: str | Path) -> OperatingPoints:
         return _parse(fields)
     except (KeyError, TypeError, AttributeError, ArgumentError) as error:
         raise PackageError(f"{path} is damaged: {error!r}; {_AGAIN}") from error
+
+
+def check_package(folder: str | Path, embeddings: Embeddings) -> Package:
+    """Refuse a model package that cannot keep what is calibrated on these embeddings.
+
+    Raises:
+        PackageError, FormatError, IntegrityError: the package is not usable.
+        MismatchError: the vectors are of another model, or of another input contract.
+        ArgumentError: nothing can be written there.
+    """
+    package = read_package(folder)
+    _check_belong(embeddings, package, "these embeddings are")
+    check_writable(package.folder / FILE)
+    return package
 
 
 def store_operating_points(folder: str | Path, points: OperatingPoints) -> Path:
@@ -122,12 +161,12 @@ def check_comparable(points: OperatingPoints, embeddings: Embeddings, metric: st
             )
 
 
-def _check_belong(points: OperatingPoints, package: Package, which: str) -> None:
+def _check_belong(found: OperatingPoints | Embeddings, package: Package, which: str) -> None:
     spec = package.spec
     pairs = {
-        "model (sha256)": (points.model_sha256, spec.engine.identity),
+        "model (sha256)": (found.model_sha256, spec.engine.identity),
         "input contract (sha256; flip averaging is part of it)": (
-            points.contract_sha256,
+            found.contract_sha256,
             spec.input.sha256,
         ),
     }

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit import scoring
+from reidkit.comparing import Rows, VectorComparison, count_rows, spread
 from reidkit.operating._grid import Grid, count_reaching, find_threshold
 from reidkit.operating._people import People
 from reidkit.operating._points import IdentificationPoint, Rate, Settings, Unsupported
 from reidkit.operating._resampling import estimate_share
 from reidkit.operating._supporting import EXPECTED, FEWEST_PEOPLE
-from reidkit.records import Embeddings
 
 IDENTIFICATION_RATES = (1e-2, 1e-1)
+"""The false-accept rates of identification, whatever rates are asked for: its trials are pictures,
+which are far fewer than pairs, and would hardly ever support lower ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,14 +46,19 @@ class Answers:
 
 
 def identify(
-    embeddings: Embeddings, people: People, grid: Grid, *, metric: str, settings: Settings
+    vectors: NDArray[np.float32],
+    people: People,
+    grid: Grid,
+    *,
+    metric: str,
+    settings: Settings,
 ) -> Answers | None:
     """Search galleries that hold part of the people for all other pictures.
 
     For each, a seeded share of those whom several cameras saw (with `same_camera`, who have
     several pictures) is enrolled, by half of their cameras, at least one, and looked for in the
     pictures of the others. Everybody else is looked for in vain. `None` where nobody can be both
-    in the gallery and looked for.
+    in the gallery and looked for. `vectors` (N, D) are read where they are.
     """
     random = np.random.default_rng([settings.seed, 1])
     known = slice(0, people.known)
@@ -71,7 +77,7 @@ def identify(
         held = np.zeros(len(people), np.bool_)
         held[known] = (_choose_half(owners, random) & enrolled[owners])[views.reshape(-1)]
         found.append(
-            _search(embeddings, people, grid, held=held, metric=metric, memory=settings.memory)
+            _search(vectors, people, grid, held=held, metric=metric, memory=settings.memory)
         )
     columns = zip(*((a.places, a.units, a.enrolled, a.right) for a in found), strict=True)
     return Answers(*(np.concatenate(column) for column in columns))
@@ -123,7 +129,7 @@ def _choose_half(owners: NDArray[np.int64], random: np.random.Generator) -> NDAr
 
 
 def _search(
-    embeddings: Embeddings,
+    vectors: NDArray[np.float32],
     people: People,
     grid: Grid,
     *,
@@ -132,21 +138,37 @@ def _search(
     memory: int,
 ) -> Answers:
     gallery, probes = np.flatnonzero(held), np.flatnonzero(~held)
-    matches = scoring.match(
-        embeddings.select(people.rows[probes]),
-        embeddings.select(people.rows[gallery]),
-        metric=metric,
-        count=1,
-        protocol=scoring.ANY,
+    comparison = VectorComparison(metric)
+    best, scores = np.empty(len(probes), np.int64), np.empty(len(probes), np.float32)
+    blocks = comparison.score_blocks(
+        Rows(vectors, people.rows[probes]),
+        Rows(vectors, people.rows[gallery]),
+        asked=np.arange(len(probes)),
         memory=memory,
     )
+    for start, block in blocks:
+        part = slice(start, start + len(block))
+        best[part], scores[part] = _find_best(block)
     shown = people.persons[probes]
     return Answers(
-        places=grid.place(matches.scores[:, 0]),
+        places=grid.place(comparison.word_scores(scores)),
         units=people.units[probes],
         enrolled=np.isin(shown, people.persons[gallery]),
-        right=shown == people.persons[gallery[matches.rows[:, 0]]],
+        right=shown == people.persons[gallery[best]],
     )
+
+
+def _find_best(
+    block: NDArray[np.float32],
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Give the best column of each row of (n, G) scores, the first of equal ones, and its score."""
+    best = np.empty(len(block), np.int64)
+
+    def work(start: int, stop: int) -> None:
+        best[start:stop] = block[start:stop].argmax(axis=1)
+
+    spread(work, len(block), step=count_rows(block.shape[1]))
+    return best, block[np.arange(len(block)), best]
 
 
 def _find_missing(answers: Answers | None, people: People, rate: float) -> Unsupported | None:

@@ -107,6 +107,7 @@ class Population:
         genuine_pairs, impostor_pairs: pairs of one person and of two.
         distractors: pictures with person id 0, which are nobody's.
         junk: pictures with person id -1 that were left out.
+        unreadable: pictures that were asked for and have no vector; the notes name them.
     """
 
     pictures: int
@@ -116,6 +117,7 @@ class Population:
     impostor_pairs: int
     distractors: int = 0
     junk: int = 0
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,8 @@ class Settings:
         unenrolled: share of the people left out of the gallery, for identification.
         repeats: how many galleries are made.
         memory: about how many bytes are taken up besides the vectors.
+        zero_is_person: take person 0 as a person as any other (MSMT17 and tables may count from
+            0), not as a distractor, somebody who is none of the others (Market-1501).
     """
 
     same_camera: bool = False
@@ -138,6 +142,7 @@ class Settings:
     unenrolled: float = 0.5
     repeats: int = 5
     memory: int = MEMORY
+    zero_is_person: bool = False
 
     def __post_init__(self) -> None:
         check_memory(self.memory)

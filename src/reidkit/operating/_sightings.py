@@ -54,13 +54,26 @@ class Sightings:
             shape = getattr(self, name).shape
             if shape != self.paths.shape:
                 raise ShapeError(f"Sightings.{name} has shape {shape}, expected {self.paths.shape}")
-        if len(set(self.paths.tolist())) != len(self.paths):
-            raise ShapeError("Sightings.paths names a picture twice")
-        if not np.isfinite(self.moments).all():
-            raise ShapeError("Sightings.moments holds NaN or infinity")
+        _check_once(self.paths.tolist())
+        wrong = np.flatnonzero(~np.isfinite(self.moments))
+        if len(wrong):
+            raise ShapeError(
+                f"Sightings.moments holds NaN or infinity in {len(wrong)} rows, first in row "
+                f"{wrong[0]} ({self.paths[wrong[0]]})"
+            )
 
     def __len__(self) -> int:
         return len(self.paths)
+
+
+def _check_once(paths: list[str]) -> None:
+    first: dict[str, int] = {}
+    for row, path in enumerate(paths):
+        earlier = first.setdefault(path, row)
+        if earlier != row:
+            raise ShapeError(
+                f"Sightings.paths names a picture twice: {path} in the rows {earlier} and {row}"
+            )
 
 
 class _Row(NamedTuple):
@@ -100,6 +113,7 @@ def read_sightings(path: str | Path) -> Sightings:
 
 def _read_rows(file: Path) -> list[_Row]:
     rows: dict[str, _Row] = {}
+    lines: dict[str, int] = {}
     faults: list[str] = []
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
@@ -110,9 +124,9 @@ def _read_rows(file: Path) -> list[_Row]:
                     continue
                 row = _parse(fields, places, str(file.parent))
                 if isinstance(row, _Row) and row.path in rows:
-                    row = f"{row.path} came before"
+                    row = f"{row.path} came before, in line {lines[row.path]}"
                 if isinstance(row, _Row):
-                    rows[row.path] = row
+                    rows[row.path], lines[row.path] = row, reader.line_num
                 else:
                     faults.append(f"line {reader.line_num}: {row}")
     except (UnicodeDecodeError, csv.Error) as error:

@@ -25,6 +25,32 @@ _WINDOW = 1.5
 """The error rates between which the slopes at the equal error are taken: times and through."""
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Places on the grid: of the thresholds at the rates asked for, and of the equal error."""
+
+    points: tuple[int, ...]
+    equal_error: int
+
+    @property
+    def listed(self) -> list[int]:
+        """All of them, as `AtThresholds.divide` takes what was found there."""
+        return [*self.points, self.equal_error]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AtThresholds:
+    """What the thresholds accept: those at the rates asked for, and that of the equal error."""
+
+    points: tuple[Accepted, ...]
+    equal_error: Accepted
+
+    @classmethod
+    def divide(cls, found: Sequence[Accepted]) -> AtThresholds:
+        """Take what was found at the places `Places.listed`, in their order."""
+        return cls(tuple(found[:-1]), found[-1])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
     """The scores of all pairs, counted.
@@ -39,11 +65,13 @@ class Scored:
     impostor: NDArray[np.int64]
     genuine_pairs: NDArray[np.int64]
 
-    def choose_places(self, rates: Sequence[float]) -> list[int]:
+    def choose_places(self, rates: Sequence[float]) -> Places:
         """Give the places of the thresholds at some false-accept rates, and of the equal error."""
         reaching = count_reaching(self.impostor)
-        places = [find_threshold(reaching, rate) for rate in rates]
-        return [*places, find_equal_error(count_reaching(self.genuine), reaching)[0]]
+        return Places(
+            tuple(find_threshold(reaching, rate) for rate in rates),
+            find_equal_error(count_reaching(self.genuine), reaching)[0],
+        )
 
     def rates(self, places: Sequence[int]) -> list[float]:
         """Give the shares of impostor pairs that thresholds accept."""
@@ -54,7 +82,7 @@ class Scored:
 def measure(
     scored: Scored,
     rates: Sequence[float],
-    accepted: Sequence[Accepted],
+    accepted: AtThresholds,
     *,
     weights: NDArray[np.float32],
     population: Population,
@@ -68,8 +96,8 @@ def measure(
         CalibrationError: no rate is supported.
     """
     points, unsupported = [], []
-    places = scored.choose_places(rates)
-    for rate, place, found in zip(rates, places, accepted, strict=False):
+    places = scored.choose_places(rates).points
+    for rate, place, found in zip(rates, places, accepted.points, strict=True):
         missing = find_missing(rate, population, found, labelled=labelled)
         if missing is not None:
             unsupported.append(missing)
@@ -84,7 +112,7 @@ def measure(
         )
     if not points:
         raise CalibrationError(explain_nothing(unsupported))
-    equal_error = _measure_equal_error(scored, accepted[-1], weights, population)
+    equal_error = _measure_equal_error(scored, accepted.equal_error, weights, population)
     return tuple(points), tuple(unsupported), equal_error
 
 
