@@ -445,13 +445,28 @@ def test_pictures_left_out_are_named_with_the_scores(
     assert bad.name in out
 
 
-def test_a_report_that_cannot_be_written_loses_no_scores(
+def test_a_place_that_cannot_hold_a_report_is_refused_before_anything_is_computed(
     run: Runner, package: Path, data: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     target = tmp_path / "file" / "report.html"
+    out = tmp_path / "out"
+    line = run.fails("score", package, "--data", data, "-o", out, "--report", target)
+    assert str(tmp_path / "file") in line
+    assert not out.exists()
+
+
+def test_a_report_that_cannot_be_written_loses_no_scores(
+    run: Runner, package: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no space left on the disk")
+
+    monkeypatch.setattr("reidkit.reports.write_report", fail)
+    target = tmp_path / "report.html"
     result = run("score", package, "--data", data, "--json", "--report", target)
     assert result.code == 1
+    assert "no space left" in result.err
     assert result.json["mAP"] > 0
 
 
