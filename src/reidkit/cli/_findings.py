@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import io
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,14 +172,8 @@ class Looking:
 
 def looking(command: Callable[..., None]) -> Callable[..., None]:
     """Add what to find besides the scores; the command gets it as one `looking` value."""
-
-    @functools.wraps(command)
-    def with_looking(**options: Any) -> None:
-        names = [field.name for field in fields(Looking)]
-        command(looking=Looking(**{name: options.pop(name) for name in names}), **options)
-
     return _options.add(
-        with_looking,
+        _options.gather(command, "looking", Looking),
         click.option("--pairs", is_flag=True, help="Also errors over pairs: TPR at FPR, EER, d'."),
         click.option("--cameras", is_flag=True, help="Also the scores of each pair of cameras."),
         click.option("--queries", type=_options.FILE, help="Write each query's figures as CSV."),

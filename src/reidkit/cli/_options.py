@@ -188,14 +188,8 @@ class Running:
 
 def running(command: Callable[..., None]) -> Callable[..., None]:
     """Add how a model is run; the command gets them as one `running` value."""
-
-    @functools.wraps(command)
-    def with_running(**options: Any) -> None:
-        names = [field.name for field in fields(Running)]
-        command(running=Running(**{name: options.pop(name) for name in names}), **options)
-
     return add(
-        with_running,
+        gather(command, "running", Running),
         click.option("--batch", type=click.IntRange(1, 4096), help="Pictures a run of the engine."),
         click.option("--workers", type=click.IntRange(1, 1024), help="Threads for decoding."),
         click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine."),
@@ -207,6 +201,18 @@ def running(command: Callable[..., None]) -> Callable[..., None]:
             "--skip-unreadable", is_flag=True, help="Leave out bad pictures and record them."
         ),
     )
+
+
+def gather(command: Callable[..., None], name: str, kind: type) -> Callable[..., None]:
+    """Let a command get the options named as a dataclass's fields as one value called `name`."""
+    names = [field.name for field in fields(kind)]
+
+    @functools.wraps(command)
+    def with_value(**options: Any) -> None:
+        value = kind(**{field: options.pop(field) for field in names})
+        command(**{name: value}, **options)
+
+    return with_value
 
 
 def add(command: Command, *options: Callable[[Command], Command]) -> Command:

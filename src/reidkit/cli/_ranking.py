@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from reidkit.cli._options import add
+from reidkit.cli._options import add, gather
 
 if TYPE_CHECKING:
     from reidkit.comparing import Comparison
@@ -119,14 +118,8 @@ class Ranking:
 
 def ranking(command: Callable[..., None]) -> Callable[..., None]:
     """Add how galleries are ranked; the command gets it as one `ranking` value."""
-
-    @functools.wraps(command)
-    def with_ranking(**options: Any) -> None:
-        names = [field.name for field in fields(Ranking)]
-        command(ranking=Ranking(**{name: options.pop(name) for name in names}), **options)
-
     return add(
-        with_ranking,
+        gather(command, "ranking", Ranking),
         click.option(
             "--metric",
             type=click.Choice(["cosine", "euclidean"]),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reidkit.comparing import list_ranges
 from reidkit.errors import CalibrationError, MismatchError, name_some
 from reidkit.records import JUNK, Embeddings, Samples, check_same_model
 
@@ -68,11 +69,8 @@ class People:
         self, start: int, stop: int, *, same_camera: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """List the genuine pairs of the pictures `start` to `stop` with later ones; (P,) each."""
-        places = np.arange(start, stop)
-        widths = self.ends[start:stop] - places - 1
-        first = np.repeat(places, widths)
-        within = np.arange(len(first)) - np.repeat(np.cumsum(widths) - widths, widths)
-        second = first + 1 + within
+        second, owners = list_ranges(np.arange(start, stop) + 1, self.ends[start:stop])
+        first = owners + start
         if not same_camera:
             differ = self.cameras[first] != self.cameras[second]
             first, second = first[differ], second[differ]
