@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check browser bench docs clean
 
 demo: $(VENV)/.base
 	$(BIN)/reidkit demo
@@ -16,6 +16,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The tests of the page need a browser; without one they are skipped.
+browser:
+	command -v chromium || { apt-get update --quiet && apt-get install --yes --quiet chromium; }
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/drawing.py
@@ -34,13 +38,13 @@ clean:
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable .
+	$(PIP) --editable '.[serve]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(PIP) --editable '.[dev]'
+	$(PIP) --editable '.[dev,serve,client,postgres]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.dev
-	$(PIP) --editable '.[dev,torch,openvino]'
+	$(PIP) --editable '.[dev,torch,openvino,serve,client,postgres]'
 	touch $@

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from reidkit.certifying import Certificate as Certificate
     from reidkit.certifying import certify as certify
     from reidkit.checking import check_dataset as check_dataset
+    from reidkit.client import Client as Client
     from reidkit.compiling import Target as Target
     from reidkit.compiling import compile_package as compile_package
     from reidkit.compiling import find_calibration as find_calibration
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from reidkit.embedding import embed as embed
     from reidkit.errors import ReidkitError as ReidkitError
     from reidkit.exporting import export_package as export_package
+    from reidkit.gallery import Crops as Crops
+    from reidkit.gallery import Gallery as Gallery
+    from reidkit.gallery import Where as Where
     from reidkit.models import Model as Model
     from reidkit.models import load_model as load_model
     from reidkit.operating import calibrate as calibrate
@@ -51,8 +55,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Certificate": "certifying",
+    "Client": "client",
+    "Crops": "gallery",
     "Dataset": "records",
     "Embeddings": "records",
+    "Gallery": "gallery",
     "InputSpec": "package",
     "KReciprocal": "reranking",
     "Matches": "records",
@@ -62,6 +69,7 @@ _HOMES = {
     "Samples": "records",
     "Scores": "records",
     "Target": "compiling",
+    "Where": "gallery",
     "benchmark": "benchmarking",
     "calibrate": "operating",
     "certify": "certifying",

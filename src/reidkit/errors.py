@@ -9,6 +9,8 @@
     │   └── IncompatibleCheckpointError its tensors are not those of the network
     ├── PackageError                a folder that is not a usable model package
     ├── StoreError                  a folder that is not a usable embeddings folder
+    ├── GalleryError                a place that is not a usable gallery, or what a gallery refuses
+    │   └── AbsentError                 somebody, or a crop, that is not in the gallery
     ├── FormatError                 a file written in a format number this version does not read
     ├── IntegrityError              a file whose bytes are not those that were recorded
     ├── MismatchError               two values that do not belong together
@@ -92,6 +94,14 @@ class PackageError(ReidkitError):
 
 class StoreError(ReidkitError):
     """A folder that is not a usable embeddings folder."""
+
+
+class GalleryError(ReidkitError):
+    """A place that is not a usable gallery, or what a gallery refuses."""
+
+
+class AbsentError(GalleryError):
+    """Somebody, or a crop, that is not in the gallery."""
 
 
 class FormatError(ReidkitError):

@@ -131,9 +131,14 @@ def decode_bytes(data: bytes, name: str) -> NDArray[np.uint8]:
 
 def resize(pixels: NDArray[np.uint8], contract: InputSpec) -> NDArray[np.uint8]:
     """Resize RGB pixels, (h, w, 3) uint8 -> (H, W, 3) uint8."""
-    size = (contract.width, contract.height)
-    image = Image.fromarray(pixels).resize(size, _RESIZE[contract.resize])
-    return np.asarray(image)
+    return resize_to(pixels, contract.height, contract.width, filter=contract.resize)
+
+
+def resize_to(
+    pixels: NDArray[np.uint8], height: int, width: int, *, filter: str = "bilinear"
+) -> NDArray[np.uint8]:
+    """Resize RGB pixels, (h, w, 3) uint8, to (height, width, 3) by Pillow's antialiased filter."""
+    return np.asarray(Image.fromarray(pixels).resize((width, height), _RESIZE[filter]))
 
 
 def normalise(pixels: NDArray[np.uint8], contract: InputSpec, out: Inputs) -> None:
