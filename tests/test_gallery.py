@@ -36,7 +36,7 @@ from reidkit.gallery import (
     read_picture,
 )
 from reidkit.gallery._quality import judge_crop
-from reidkit.models import load_model
+from reidkit.models import load_model, to_unit_length
 from reidkit.package import read_package
 from reidkit.records import Embeddings, Samples
 from tests.certified import write_fake
@@ -60,7 +60,7 @@ def write_crops(folder: Path, count: int, *, people: int = 2, **columns: object)
 
 def random_vectors(count: int, seed: int = 0) -> np.ndarray:
     vectors = np.random.default_rng(seed).standard_normal((count, SIZE)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return to_unit_length(vectors)
 
 
 def fill(gallery: Gallery, people: list[str], seed: int = 0, **columns: object) -> np.ndarray:
@@ -73,7 +73,9 @@ def fill(gallery: Gallery, people: list[str], seed: int = 0, **columns: object) 
 def test_a_picture_finds_its_own_person(gallery: Gallery, tmp_path: Path) -> None:
     crops = write_crops(tmp_path / "crops", 6, people=3)
     done = gallery.add(crops)
-    assert len(done.ids) == 6 and not done.refused and done.replaced == 0
+    assert len(done.ids) == 6
+    assert not done.refused
+    assert done.replaced == 0
     answer = gallery.search([crops.sources[4]])
     assert answer.people[0].person == "person 1"
     assert answer.people[0].best == pytest.approx(1, abs=1e-6)
@@ -113,12 +115,12 @@ def test_people_are_ranked_as_a_loop_ranks_them(
     ranked = sorted(scores, key=lambda name: -max(scores[name]))[:asked]
     assert [person.person for person in answer.people] == ranked
     assert answer.searched == sum(map(len, scores.values()))
-    for person in answer.people:
-        mine = sorted(scores[person.person], reverse=True)
-        assert person.crops == len(mine)
-        assert person.best == pytest.approx(mine[0], abs=1e-5)
-        assert person.mean == pytest.approx(np.mean(mine), abs=1e-5)
-        assert [match.score for match in person.matches] == pytest.approx(mine[:2], abs=1e-5)
+    for found in answer.people:
+        mine = sorted(scores[found.person], reverse=True)
+        assert found.crops == len(mine)
+        assert found.best == pytest.approx(mine[0], abs=1e-5)
+        assert found.mean == pytest.approx(np.mean(mine), abs=1e-5)
+        assert [match.score for match in found.matches] == pytest.approx(mine[:2], abs=1e-5)
 
 
 def test_one_person_with_very_many_crops_does_not_hide_the_others(gallery: Gallery) -> None:
@@ -129,7 +131,8 @@ def test_one_person_with_very_many_crops_does_not_hide_the_others(gallery: Galle
     gallery.enrol(Crops.make(304, people=names), vectors.astype(np.float32), [None] * 304)
     answer = gallery.search_vectors(near, Asking(people=5))
     assert {person.person for person in answer.people} == {"crowd", "opposite", "x", "y", "z"}
-    assert answer.people[0].crops == 300 and answer.people[-1].person == "opposite"
+    assert answer.people[0].crops == 300
+    assert answer.people[-1].person == "opposite"
 
 
 def test_several_pictures_are_pooled(gallery: Gallery) -> None:
@@ -200,30 +203,36 @@ def test_duplicates_are_refused_where_asked(gallery: Gallery) -> None:
     double = np.concatenate([vectors, vectors[1:2] + np.float32(1e-4)])
     crops = Crops.make(4, people="a", sources=[f"{row}.png" for row in range(4)])
     done = gallery.enrol(crops, double, [None] * 4, quality=Quality(most_alike=0.99))
-    assert len(done.ids) == 3 and [each.name for each in done.refused] == ["3.png"]
+    assert len(done.ids) == 3
+    assert [each.name for each in done.refused] == ["3.png"]
     again = gallery.enrol(
         Crops.make(1, people="b"), vectors[:1], [None], quality=Quality(most_alike=0.99)
     )
-    assert not again.ids and "duplicate" in again.refused[0].reason
+    assert not again.ids
+    assert "duplicate" in again.refused[0].reason
 
 
 def test_the_same_file_twice(gallery: Gallery, tmp_path: Path) -> None:
     crops = write_crops(tmp_path / "crops", 3, people=1)
     first = gallery.add(crops)
     again = gallery.add(crops)
-    assert len(first.ids) == 3 and (again.ids, again.skipped, again.refused) == ((), 3, ())
+    assert len(first.ids) == 3
+    assert (again.ids, again.skipped, again.refused) == ((), 3, ())
     pictures = [read_picture(path) for path in crops.sources]
     replaced = gallery.enrol(crops, gallery.embed(pictures), pictures)
-    assert replaced.replaced == 3 and gallery.store.count(EVERYTHING) == 3
+    assert replaced.replaced == 3
+    assert gallery.store.count(EVERYTHING) == 3
     other = gallery.add(Crops.make(1, people="other", sources=[crops.sources[0]]))
-    assert not other.ids and "somebody else" in other.refused[0].reason
+    assert not other.ids
+    assert "somebody else" in other.refused[0].reason
     assert "person 0" not in other.refused[0].reason  # who that is is nobody's business
 
 
 def test_one_picture_of_two_people_in_one_call(gallery: Gallery, tmp_path: Path) -> None:
     path = write_picture(tmp_path / "1.png", seed=1)
     done = gallery.add(Crops.make(2, people=["a", "b"], sources=[path, path]))
-    assert len(done.ids) == 1 and "somebody else too" in done.refused[0].reason
+    assert len(done.ids) == 1
+    assert "somebody else too" in done.refused[0].reason
 
 
 def test_crops_need_a_name(gallery: Gallery) -> None:
@@ -311,7 +320,8 @@ def test_pictures_are_kept_exactly_and_without_metadata(gallery: Gallery, tmp_pa
     path.write_bytes(path.read_bytes() + b"<script>hidden</script>")
     done = gallery.add(Crops.make(1, people="a", sources=[str(path)]))
     kept = gallery.picture(done.ids[0])
-    assert kept is not None and b"hidden" not in kept
+    assert kept is not None
+    assert b"hidden" not in kept
     np.testing.assert_array_equal(preprocess.decode_bytes(kept, "x"), preprocess.decode(path))
     assert gallery.picture(999) is None
 

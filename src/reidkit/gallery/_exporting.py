@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def _write_table(path: Path, crops: Crops, pictures: dict[int, str]) -> None:
                     crops.people[row],
                     crops.cameras[row],
                     format_time(float(crops.times[row])) or "",
-                    " ".join(tag.replace(" ", "_") for tag in crops.tags[row]),
+                    shlex.join(crops.tags[row]),
                     crops.sources[row],
                     crops.digests[row],
                     format_time(float(crops.added[row])) or "",

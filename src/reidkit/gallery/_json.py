@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -64,7 +64,7 @@ def crops_as_json(crops: Crops) -> list[Json]:
     ]
 
 
-def crops_from_json(listed: list[Mapping[str, Any]]) -> Crops:
+def crops_from_json(listed: Sequence[Mapping[str, Any]]) -> Crops:
     """Give the crops that `crops_as_json` made a list of."""
     return Crops.make(
         len(listed),
@@ -113,7 +113,7 @@ def audit_as_json(lines: list[AuditLine]) -> list[Json]:
     return [asdict(line) | {"time": format_time(line.time)} for line in lines]
 
 
-def audit_from_json(listed: list[Mapping[str, Any]]) -> list[AuditLine]:
+def audit_from_json(listed: Sequence[Mapping[str, Any]]) -> list[AuditLine]:
     """Give the lines that `audit_as_json` made a list of."""
     return [AuditLine(**{**each, "time": parse_time(each["time"])}) for each in listed]
 

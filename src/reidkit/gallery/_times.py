@@ -21,6 +21,8 @@ def parse_time(text: str | float) -> float:
     except (TypeError, ValueError):
         pass
     else:
+        if not math.isfinite(seconds):
+            raise ArgumentError(f"{text!r} is no time")
         format_time(seconds)
         return seconds
     try:
