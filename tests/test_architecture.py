@@ -40,6 +40,8 @@ HOMES = {
     "uvicorn": ["serving/"],
     "python_multipart": ["serving/"],
     "prometheus_client": ["serving/"],
+    "anyio": ["serving/"],
+    "pydantic": ["serving/"],
     "httpx": ["client/"],
     "sqlite3": ["gallery/_sqlite"],
     "psycopg": ["gallery/_postgres"],

@@ -20,6 +20,7 @@ from reidkit.cli import main
 from reidkit.networks import Network
 from tests.checkpoint_files import write_legacy
 from tests.contract.test_runtimes import write_onnx
+from tests.pictures import write_picture
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -39,6 +40,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez("vectors.npz", vectors=vectors, person_ids=ids, camera_ids=ids)
     path, _ = write_onnx(tmp_path, None)
     path.rename("elsewhere.onnx")
+    write_picture(Path("probe.png"), seed=1)
     return tmp_path
 
 

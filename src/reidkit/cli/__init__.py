@@ -33,9 +33,13 @@ from reidkit.cli import (
     embeddings,
     evaluate,
     export,
+    gallery,
     inspect,
+    keys,
     package,
     score,
+    search,
+    serve,
     verify,
 )
 from reidkit.errors import ReidkitError
@@ -62,6 +66,10 @@ _COMMANDS = (
     calibrate,
     score,
     embeddings,
+    gallery,
+    search,
+    serve,
+    keys,
     ascend,
     doctor,
 )
@@ -73,7 +81,8 @@ def reidkit_command() -> None:
     """Person re-identification: from a trained checkpoint to a deployed model, with proof.
 
     Exit codes: 0 done, 1 an error (in one line; --debug shows the traceback), 2 wrong usage,
-    130 interrupted (what embed, score -o, deploy and guide had done is kept for the next run).
+    130 interrupted (what embed, score -o, deploy, guide, gallery add and gallery reembed had
+    done is kept for the next run).
     """
 
 
@@ -135,7 +144,8 @@ def _noting_interruptions() -> Iterator[list[int]]:
 
 def _interrupted() -> int:
     click.echo(
-        "reidkit: interrupted; embed, score -o, deploy and ascend guide go on when run again",
+        "reidkit: interrupted; embed, score -o, deploy, ascend guide, gallery add and gallery "
+        "reembed go on when run again",
         err=True,
     )
     return INTERRUPTED

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from reidkit.cli import _certificates, _options
+
+if TYPE_CHECKING:
+    from reidkit.deploying import Deployment
+    from reidkit.package import Package
+    from reidkit.records import Dataset
 
 _PEOPLE, _CAMERAS = 40, 4
 _HEIGHT, _WIDTH = 128, 64
@@ -33,42 +39,25 @@ _NOTE = (
 )
 @_options.common
 def command(out: Path, as_json: bool) -> None:
-    """Draw people, export a network, compile it twice, certify both: a minute, no torch."""
-    from safetensors.numpy import save_file
+    """Draw people, export a network, compile it twice, certify both: a minute, no torch.
 
-    from reidkit import disk, networks, scoring
-    from reidkit.certifying import Check, Limits, certificate_as_json
-    from reidkit.cli import _output, _pipeline
-    from reidkit.compiling import Target
+    OUT/data holds the people; OUT/package the network, with operating points calibrated on the
+    people drawn for training: a gallery made from it has verdicts.
+    """
+    from reidkit import disk
+    from reidkit.certifying import certificate_as_json
+    from reidkit.cli import _output
     from reidkit.datasets import load_dataset
     from reidkit.datasets.drawn import draw_dataset
-    from reidkit.deploying import WORK, deploy, export_once
-    from reidkit.models import load_model
-    from reidkit.package import InputSpec
+    from reidkit.deploying import WORK
 
-    check = Check(Limits(_LARGEST_DROP, _LARGEST_DROP), batches=_BATCHES, seconds=0.3)
     with disk.new_folder(out, marker="report.html", overwrite=True) as folder:
         with _output.progress_bar("drawing people") as progress:
             draw_dataset(folder / "data", people=_PEOPLE, cameras=_CAMERAS, progress=progress)
-        tensors = networks.initial_tensors(networks.Network("resnet18", classes=_PEOPLE))
-        save_file(tensors, folder / "checkpoint.safetensors")
-        contract = InputSpec(height=_HEIGHT, width=_WIDTH)
-        package = export_once(folder / "checkpoint.safetensors", folder, contract=contract)
+        package = _export(folder)
         dataset = load_dataset("market1501", folder / "data")
-        with load_model(package) as model:
-            query, gallery = _pipeline.embed_sides(model, dataset, _options.Running(), None)
-        scores = scoring.evaluate(query, gallery)
-        made_by = _output.made_by(query, gallery, model) | {"Note": _NOTE}
-        _pipeline.write_report(folder / "report.html", scores, query, gallery, made_by)
-        result = _output.scores_as_json(scores) | {"made_by": made_by}
-        disk.write_json(folder / "scores.json", result)
-        done = []
-        for precision in _PRECISIONS:
-            target = Target("onnxruntime", precision)
-            with _certificates.watching() as watch:
-                done.append(
-                    deploy(package, dataset, folder, target=target, check=check, watch=watch)
-                )
+        result = _score_and_calibrate(package, dataset, folder)
+        done = _deploy(package, dataset, folder)
         # Its vectors name pictures where they were drawn, in a folder that goes away.
         shutil.rmtree(folder / WORK)
     certificates = [deployment.certificate for deployment in done]
@@ -83,3 +72,51 @@ def command(out: Path, as_json: bool) -> None:
         click.echo(f"{_NOTE}\nReport: {out / 'report.html'}")
     if any(certificate.verdict == "fail" for certificate in certificates):
         raise SystemExit(1)
+
+
+def _export(folder: Path) -> Package:
+    """Make a package of an untrained network."""
+    from safetensors.numpy import save_file
+
+    from reidkit import networks
+    from reidkit.deploying import export_once
+    from reidkit.package import InputSpec
+
+    tensors = networks.initial_tensors(networks.Network("resnet18", classes=_PEOPLE))
+    save_file(tensors, folder / "checkpoint.safetensors")
+    contract = InputSpec(height=_HEIGHT, width=_WIDTH)
+    return export_once(folder / "checkpoint.safetensors", folder, contract=contract)
+
+
+def _score_and_calibrate(package: Package, dataset: Dataset, folder: Path) -> dict[str, object]:
+    """Write the report, the scores and the package's operating points; give the scores."""
+    from reidkit import disk, operating, scoring
+    from reidkit.cli import _output, _pipeline
+    from reidkit.models import load_model
+
+    running = _options.Running()
+    with load_model(package) as model:
+        query, gallery = _pipeline.embed_sides(model, dataset, running, None)
+        train = _pipeline.embed_samples(model, dataset.train, running, None, label="train")
+    scores = scoring.evaluate(query, gallery)
+    made_by = _output.made_by(query, gallery, model) | {"Note": _NOTE}
+    _pipeline.write_report(folder / "report.html", scores, query, gallery, made_by)
+    result = _output.scores_as_json(scores) | {"made_by": made_by}
+    disk.write_json(folder / "scores.json", result)
+    operating.store_operating_points(package.folder, operating.calibrate(train))
+    return result
+
+
+def _deploy(package: Package, dataset: Dataset, folder: Path) -> list[Deployment]:
+    """Compile the package in each precision and certify what comes of it."""
+    from reidkit.certifying import Check, Limits
+    from reidkit.compiling import Target
+    from reidkit.deploying import deploy
+
+    check = Check(Limits(_LARGEST_DROP, _LARGEST_DROP), batches=_BATCHES, seconds=0.3)
+    done = []
+    for precision in _PRECISIONS:
+        target = Target("onnxruntime", precision)
+        with _certificates.watching() as watch:
+            done.append(deploy(package, dataset, folder, target=target, check=check, watch=watch))
+    return done

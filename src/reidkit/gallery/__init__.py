@@ -34,7 +34,7 @@ from reidkit.gallery._quality import Quality, measure_sharpness
 from reidkit.gallery._reembedding import Reembedded
 from reidkit.gallery._stores import MEMORY, Store, create_store, is_postgres, open_store
 from reidkit.gallery._thresholds import Thresholds, Verdict, find_thresholds
-from reidkit.gallery._times import format_time, parse_time
+from reidkit.gallery._times import format_time, parse_period, parse_time
 from reidkit.gallery._values import (
     EVERYTHING,
     AuditLine,
@@ -99,6 +99,7 @@ __all__ = [
     "keep_picture",
     "measure_sharpness",
     "open_store",
+    "parse_period",
     "parse_time",
     "person_as_json",
     "person_from_json",

@@ -176,11 +176,11 @@ def _conclude(
         return verdict, ""
     if verdict == "unsure":
         return verdict, (
-            f"the best score, {best:.3f}, is below {thresholds.same:.3f}, which a stranger reaches "
-            f"with a rate of {thresholds.same_far:g}, and not below {thresholds.unsure:.3f} "
+            f"the best score, {best:.4f}, is below {thresholds.same:.4f}, which a stranger reaches "
+            f"with a rate of {thresholds.same_far:g}, and not below {thresholds.unsure:.4f} "
             f"({thresholds.unsure_far:g})"
         )
     return verdict, (
-        f"the best score, {best:.3f}, is below {thresholds.unsure:.3f}, which strangers reach with "
+        f"the best score, {best:.4f}, is below {thresholds.unsure:.4f}, which strangers reach with "
         f"a rate of {thresholds.unsure_far:g}"
     )

@@ -36,10 +36,10 @@ _DEFAULTS = {
 """What a DSN leaves open: a server that is gone is noticed, never waited for without end."""
 
 _SETTINGS = """
-SELECT set_config('search_path', coalesce((
+SELECT to_regtype(set_config('search_path', coalesce((
            SELECT quote_ident(n.nspname) FROM pg_extension e
            JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'), 'public'),
-           false),
+           false) || '.vector') IS NOT NULL,
        set_config('jit', 'off', false),
        set_config('synchronous_commit',
            CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
@@ -196,15 +196,13 @@ class Connections:
         connection = connect(self.dsn)
         try:
             with telling(self.dsn):
-                connection.execute(_SETTINGS)
+                row = connection.execute(_SETTINGS).fetchone()
+                if row is None or not row[0]:
+                    raise errors.UndefinedTable  # without the extension there is no gallery
                 pgvector.psycopg.register_vector(connection)
-        except GalleryError:
+        except BaseException:
             connection.close()
             raise
-        except (AssertionError, TypeError):  # how pgvector says that the type is not there
-            connection.close()
-            with telling(self.dsn):
-                raise errors.UndefinedTable from None
         return connection
 
     def _give_back(self, connection: Connection) -> None:

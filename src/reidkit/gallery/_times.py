@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 
 from reidkit.errors import ArgumentError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PERIOD = re.compile(r"(\d{1,9})\s*([smhdw])")
 
 
 def parse_time(text: str | float) -> float:
@@ -47,3 +51,17 @@ def format_time(seconds: float | None) -> str | None:
     except (ValueError, OverflowError, OSError) as error:
         raise ArgumentError(f"{seconds} seconds since 1970 is no time within our era") from error
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def parse_period(text: str) -> float:
+    """Give the seconds of a period such as `30d`, `12h`, `90m`, `45s` or `2w`.
+
+    Raises:
+        ArgumentError: something else, or no time at all.
+    """
+    found = _PERIOD.fullmatch(text.strip().lower())
+    if found is None or int(found[1]) == 0:
+        raise ArgumentError(
+            f"{text!r} is no period: give a whole number and a unit, such as 30d, 12h or 90m"
+        )
+    return float(int(found[1]) * _UNITS[found[2]])

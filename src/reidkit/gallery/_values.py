@@ -203,7 +203,8 @@ class Person:
 class AuditLine:
     """Who did what when, and to how many crops; never to whom.
 
-    `action` is `enrol`, `search`, `erase`, `retention`, `export`, `compact`, `reembed` or `create`.
+    `action` is `create`, `enrol`, `search`, `erase`, `retention`, `export`, `compact`, `reembed` or
+    `index`.
     """
 
     time: float

@@ -1,0 +1,210 @@
+"""Which crops the options of `gallery add` mean, and what is known of them."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reidkit.cli import _gallery_options, _options
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from reidkit.gallery import Crops
+    from reidkit.records import Samples
+
+_PATHS = ("path", "picture", "source")
+"""The columns that may name a crop's file; the first that is filled in does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How many crops of a data set show nobody that can be enrolled."""
+
+    junk: int = 0
+    distractors: int = 0
+
+    def describe(self) -> str:
+        """Say it in words; empty where there are none."""
+        parts = []
+        if self.junk:
+            parts.append(f"{self.junk:,} junk crops (person -1)")
+        if self.distractors:
+            parts.append(
+                f"{self.distractors:,} distractors (person 0: nobody known; --zero-is-person if "
+                "it is somebody)"
+            )
+        return " and ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A split of a data set."""
+
+    root: Path | None = None
+    layout: str | None = None
+    split: str | None = None
+    zero_is_person: bool = False
+
+    def read(self, camera: str, tags: Sequence[str]) -> tuple[Crops, Left]:
+        """Give its crops, each person's and camera's number as the name.
+
+        Raises:
+            DatasetError: no data set.
+        """
+        from reidkit.datasets import find_layout, load_dataset
+
+        if self.root is None or self.split is None:
+            raise click.UsageError("--data needs --split: query, gallery or train")
+        samples = load_dataset(self.layout or find_layout(self.root), self.root).split(self.split)
+        keep, left = choose_people(samples, zero_is_person=self.zero_is_person)
+        return make_crops(samples.select(keep), camera=camera, tags=tags), left
+
+
+def splits(command: Callable[..., None]) -> Callable[..., None]:
+    """Add a data set and its split; the command gets them as one `source` value."""
+    return _options.add(
+        _options.gather(command, "source", Split),
+        _options.data,
+        click.option(
+            "--split",
+            type=click.Choice(["query", "gallery", "train"]),
+            help="Which part of the data set.",
+        ),
+        click.option(
+            "--zero-is-person",
+            is_flag=True,
+            help="Person 0 is a person as any other (MSMT17, tables), not a distractor.",
+        ),
+    )
+
+
+def choose_people(samples: Samples, *, zero_is_person: bool) -> tuple[NDArray[np.bool_], Left]:
+    """Mark the pictures (N,) that show somebody, and count the others."""
+    import numpy as np
+
+    from reidkit.records import JUNK
+
+    junk = samples.person_ids == JUNK
+    distractors = (samples.person_ids == 0) & (not zero_is_person)
+    return ~(junk | distractors), Left(
+        int(np.count_nonzero(junk)), int(np.count_nonzero(distractors))
+    )
+
+
+def make_crops(samples: Samples, *, camera: str = "", tags: Sequence[str] = ()) -> Crops:
+    """Make crops of samples; a camera below 0 is unknown."""
+    from reidkit.gallery import Crops
+
+    cameras = [camera or (str(i) if i >= 0 else "") for i in samples.camera_ids.tolist()]
+    return Crops.make(
+        len(samples),
+        people=[str(i) for i in samples.person_ids.tolist()],
+        cameras=cameras,
+        sources=list(samples.paths),
+        tags=[tuple(tags)] * len(samples),
+    )
+
+
+def read_pictures(
+    pictures: Sequence[Path],
+    name_person: Callable[[Path], str],
+    *,
+    camera: str = "",
+    time: float | None = None,
+    tags: Sequence[str] = (),
+) -> Crops:
+    """Make crops of pictures and the pictures in folders.
+
+    Raises:
+        DatasetError: one is not there, or a folder has none.
+    """
+    from reidkit.datasets.images import find_images
+    from reidkit.gallery import Crops
+
+    paths = find_images(pictures)
+    columns: dict[str, object] = {} if time is None else {"times": [time] * len(paths)}
+    return Crops.make(
+        len(paths),
+        people=[name_person(Path(path)) for path in paths],
+        cameras=[camera] * len(paths),
+        sources=paths,
+        tags=[tuple(tags)] * len(paths),
+        **columns,
+    )
+
+
+def choose_naming(person: str | None, person_from: str | None) -> Callable[[Path], str]:
+    """Say how a picture's person is found."""
+    if (person is None) == (person_from is None):
+        raise click.UsageError("whom do they show? Give either --person or --person-from")
+    if person is not None:
+        if not person.strip():
+            raise click.BadParameter("--person is empty: give a name")
+        return lambda _path: person
+    return {"folder": lambda path: path.parent.name, "stem": lambda path: path.stem}[
+        str(person_from)
+    ]
+
+
+def read_table(file: Path) -> Crops:
+    """Make crops of a CSV file with the columns `path` and `person`, `camera`, `time`, `tags`.
+
+    Tags have blanks between them, and quotes around those with blanks inside, as in a shell. Paths
+    are relative to the file's folder. The table that a gallery exports is read too: its paths are
+    in `picture` or `source`.
+
+    Raises:
+        DatasetError: it is no such file, or rows are wrong, with their lines.
+    """
+    from reidkit.errors import DatasetError, ReidkitError
+    from reidkit.gallery import join_crops
+
+    parts: list[Crops] = []
+    faults: list[str] = []
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.DictReader(text, strict=True)
+            names = reader.fieldnames or ()
+            if "person" not in names or not set(_PATHS) & set(names):
+                raise DatasetError(f"{file} lacks a column: path and person are needed")
+            for row in reader:
+                try:
+                    parts.append(_parse(row, file.parent))
+                except (ReidkitError, click.BadParameter) as error:
+                    faults.append(f"line {reader.line_num}: {error}")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(
+            f"{file} is not a CSV file in UTF-8 that can be read: {error}"
+        ) from error
+    if faults:
+        more = f" and {len(faults) - 10} more" if len(faults) > 10 else ""
+        raise DatasetError(f"rows of {file} cannot be used: {'; '.join(faults[:10])}{more}")
+    return join_crops(parts)
+
+
+def _parse(row: dict[str, str | None], folder: Path) -> Crops:
+    from reidkit.errors import ArgumentError
+    from reidkit.gallery import Crops
+
+    path = next((row[name] for name in _PATHS if row.get(name)), None)
+    person, camera, time, tags = (
+        (row.get(name) or "").strip() for name in ("person", "camera", "time", "tags")
+    )
+    if not path or not person:
+        raise ArgumentError("path or person is empty")
+    try:
+        names = tuple(shlex.split(tags))
+    except ValueError as error:
+        raise ArgumentError(f"tags {tags!r}: {error}") from error
+    columns: dict[str, object] = {"times": [_gallery_options.moment(time)]} if time else {}
+    return Crops.make(
+        1, people=[person], cameras=[camera], sources=[str(folder / path)], tags=[names], **columns
+    )
