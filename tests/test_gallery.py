@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,10 +32,12 @@ from reidkit.gallery import (
     Quality,
     Thresholds,
     Where,
+    _enrolling,
     decode_picture,
     keep_picture,
     measure_sharpness,
     read_picture,
+    reembed_place,
 )
 from reidkit.gallery._quality import judge_crop
 from reidkit.models import load_model, to_unit_length
@@ -415,3 +419,96 @@ def test_packages_are_read_by_folder_or_value(tmp_path: Path) -> None:
     write_fake(tmp_path / "package", size=SIZE)
     Gallery.create(tmp_path / "one", str(tmp_path / "package")).close()
     Gallery.create(tmp_path / "two", read_package(tmp_path / "package")).close()
+
+
+def test_the_same_picture_twice_in_one_call_is_one_crop(gallery: Gallery, tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "1.png", seed=1)
+    done = gallery.add(Crops.make(2, people="a", sources=[path, path]))
+    assert (len(done.ids), done.skipped) == (1, 1)
+    assert gallery.read_person("a").ids.tolist() == list(done.ids)
+
+
+def test_no_name_means_nobody_not_everybody(gallery: Gallery) -> None:
+    fill(gallery, ["a", "b"])
+    for where in (Where(people=()), Where(cameras=())):
+        assert gallery.remove_where(where) == 0
+        assert gallery.search_vectors(random_vectors(1), Asking(where=where)).people == ()
+    assert gallery.store.count(EVERYTHING) == 2
+
+
+@pytest.mark.parametrize("name", ["ann\u200b", "\u202eevil", "a\u2066b"])
+def test_names_that_look_like_others_are_refused(name: str) -> None:
+    with pytest.raises(ArgumentError, match="look alike"):
+        Crops.make(1, people=name)
+
+
+@pytest.mark.parametrize("seconds", [1e300, -1e12, math.inf])
+def test_moments_beyond_our_era_are_refused(seconds: float) -> None:
+    with pytest.raises(ArgumentError, match="years 1 to 9999"):
+        Crops.make(1, people="a", times=[seconds])
+
+
+def test_the_gallery_alone_says_when_it_took_a_crop(gallery: Gallery) -> None:
+    gallery.enrol(Crops.make(1, people="a", added=[9e9]), random_vectors(1), [None])
+    assert gallery.read_person("a").added[0] < 8e9
+
+
+def test_a_person_is_read_page_by_page(gallery: Gallery) -> None:
+    fill(gallery, ["a", "b", "a", "a"])
+    whole = gallery.read_person("a").ids.tolist()
+    first = gallery.read_person("a", limit=2).ids.tolist()
+    assert first == whole[:2]
+    assert gallery.read_person("a", after=first[-1], limit=2).ids.tolist() == whole[2:]
+
+
+def test_large_files_are_read_a_few_at_a_time(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_enrolling, "_HELD_BYTES", 1)
+    monkeypatch.setattr(_enrolling, "_ROUND", 2)
+    seen: list[int] = []
+    upsert = gallery.store.upsert
+
+    def count(crops: Crops, *rest: Any, **more: Any) -> Any:
+        seen.append(len(crops))
+        return upsert(crops, *rest, **more)
+
+    monkeypatch.setattr(type(gallery.store), "upsert", lambda _, *a, **k: count(*a, **k))
+    assert len(gallery.add(write_crops(tmp_path / "crops", 5)).ids) == 5
+    assert seen == [2, 2, 1]
+
+
+def test_a_lost_package_does_not_keep_a_gallery_from_moving(tmp_path: Path) -> None:
+    package = write_fake(tmp_path / "package", size=SIZE)
+    with Gallery.create(tmp_path / "gallery", package) as gallery:
+        gallery.add(write_crops(tmp_path / "crops", 3, people=3))
+    shutil.rmtree(tmp_path / "package")
+    done = reembed_place(tmp_path / "gallery", make_other(tmp_path))
+    assert done.crops == 3
+    with Gallery.open(tmp_path / "gallery") as again:
+        found = again.search([tmp_path / "crops" / "1.png"])
+    assert found.people[0].person == "person 1"
+
+
+def test_vectors_of_the_older_model_are_not_searched_in_the_newer(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process's switch comes between the embedding and the search."""
+    gallery.add(write_crops(tmp_path / "crops", 3))
+    other = write_fake(tmp_path / "other", size=SIZE, seed=1)
+    embed = gallery.embed
+
+    def embed_and_switch(*pictures: Any) -> np.ndarray:
+        vectors = embed(*pictures)
+        reembed_place(gallery.place, other)
+        return vectors
+
+    monkeypatch.setattr(gallery, "embed", embed_and_switch)
+    with pytest.raises(MismatchError):
+        gallery.search([tmp_path / "crops" / "0.png"])
+
+
+def test_an_export_is_its_owners_alone(gallery: Gallery, tmp_path: Path) -> None:
+    fill(gallery, ["a"])
+    gallery.export(tmp_path / "out")
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from reidkit.gallery import _screening, _searching
 from reidkit.gallery._index import Index, Known, Snapshot
-from reidkit.gallery._searching import find_best
+from reidkit.gallery._searching import find_best, find_people
 from reidkit.gallery._values import Where
 
 KINDS = ["random", "clustered", "repeated", "near", "zeros", "spiked"]
@@ -133,6 +134,63 @@ def test_search_is_exact(
     assert all(len(set(row) - {-1}) == sum(x != -1 for x in row) for row in found.ids.tolist())
 
 
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seed=SEEDS,
+    kind=st.sampled_from(KINDS),
+    size=st.sampled_from([1, 3, 16, 70]),
+    count=st.integers(0, 9),
+    memory=st.sampled_from([0, 2**30]),
+)
+def test_people_are_ranked_exactly(
+    small_blocks: None, seed: int, kind: str, size: int, count: int, memory: int
+) -> None:
+    """Against the order of all rows: whoever comes first in it is first, and so on."""
+    random = np.random.default_rng(seed)
+    vectors = draw_vectors(random, int(random.integers(1, 300)), size, kind)
+    ids = np.arange(1, len(vectors) + 1)
+    index = Index(size, memory=memory)
+    index.append(make_known(ids, vectors))
+    index.drop(ids[random.random(len(ids)) < random.choice([0, 0.1, 0.6])])
+    snapshot = index.snapshot()
+    where = [Where(), Where(cameras=("c1",)), Where(without=(1, 3)), Where(people=("p5", "p2"))]
+    mask = snapshot.choose(where[random.integers(4)], None)
+    query = vectors[0] if random.random() < 0.5 else draw_vectors(random, 1, size)[0]
+    searched = snapshot.view(functools.partial(fetch, ids, vectors))
+    everything = find_best(searched, query[None], len(ids), mask)
+    assert everything is not None
+    found = everything.ids[0][everything.ids[0] >= 0]
+    owners = snapshot.people[np.searchsorted(snapshot.ids, found)].tolist()
+    ranked = find_people(searched, query, count, mask, people=snapshot.people)
+    assert ranked == list(dict.fromkeys(owners))[:count]
+
+
+def test_of_a_person_with_many_crops_few_are_looked_at_again() -> None:
+    random = np.random.default_rng(0)
+    vectors = draw_vectors(random, 6000, 64)
+    vectors[:5000] = vectors[0] + 0.5 * vectors[:5000]
+    vectors[:5000] /= np.linalg.norm(vectors[:5000], axis=1, keepdims=True)
+    known = make_known(np.arange(1, 6001), vectors)
+    known = dataclasses.replace(known, people=["many"] * 5000 + known.people[5000:])
+    index = Index(64, memory=0)
+    index.append(known)
+    read = []
+
+    def count_read(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        read.append(len(ids))
+        return vectors[ids - 1]
+
+    snapshot = index.snapshot()
+    searched = snapshot.view(count_read)
+    ranked = find_people(searched, vectors[9], 8, None, people=snapshot.people)
+    assert ranked is not None
+    assert len(ranked) == 8
+    assert ranked[0] == snapshot.people_names["many"]
+    assert sum(read) < 200
+
+
 @given(seed=SEEDS, kind=st.sampled_from(KINDS), size=st.sampled_from([1, 2, 33, 128]))
 @settings(max_examples=40, deadline=None)
 def test_products_are_within_their_bounds(seed: int, kind: str, size: int) -> None:
@@ -190,7 +248,10 @@ def test_a_row_erased_meanwhile_ends_the_search() -> None:
     vectors = draw_vectors(np.random.default_rng(0), 50, 8)
     index = Index(8, memory=0)
     index.append(make_known(np.arange(1, 51), vectors))
-    assert find_best(index.snapshot().view(lambda ids: None), vectors[:1], 3, None) is None
+    snapshot = index.snapshot()
+    searched = snapshot.view(lambda ids: None)
+    assert find_best(searched, vectors[:1], 3, None) is None
+    assert find_people(searched, vectors[0], 3, None, people=snapshot.people) is None
 
 
 def choose(snapshot: Snapshot, where: Where, tagged: list[int] | None = None) -> list[int]:
@@ -207,6 +268,7 @@ def test_filters_mark_the_rows_that_are_meant() -> None:
     assert snapshot.choose(Where(), None) is None
     assert choose(snapshot, Where(people=("p3", "nobody"))) == [3, 10, 17]
     assert choose(snapshot, Where(people=("nobody",))) == []
+    assert choose(snapshot, Where(people=())) == choose(snapshot, Where(cameras=())) == []
     assert choose(snapshot, Where(since=3, until=7)) == [3, 4, 6]
     assert choose(snapshot, Where(until=7)) == [1, 2, 3, 4, 6]
     assert choose(snapshot, Where(added_before=3)) == [1, 2]

@@ -121,3 +121,9 @@ def test_filters_are_checked_and_normalised() -> None:
         Where(since=2, until=1)
     with pytest.raises(ArgumentError, match="since is nan"):
         Where(since=math.nan)
+
+
+def test_a_file_name_that_is_no_text_does_not_break_the_answer() -> None:
+    crops = Crops.make(1, people="a", sources=["bad \udcff.jpg"])
+    (fields,) = gallery.crops_as_json(crops)
+    assert fields["source"].encode() == b"bad ?.jpg"

@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ pytest_plugins = ["tests.postgres_server"]
 
 BINDING = Binding("a" * 64, "c" * 64, 16, "models/small")
 OTHER = Binding("b" * 64, "c" * 64, 8, "models/other")
+NONE = np.zeros(0, np.int64)
 PICTURE = b"\x89PNG a picture of nobody"
 
 
@@ -103,6 +105,8 @@ def end_backends(dsn: str) -> int:
         "postgresql://anna:s3cret%zz@127.0.0.1/faces",
         "postgresql://127.0.0.1:1/faces?password=s3cret&sslmode=s3cret",
         "postgresql:///faces?nonsense=s3cret",
+        "postgresql://anna:with@s3cret@127.0.0.1/faces",
+        "postgresql://anna:12/s3cret@127.0.0.1/faces",
     ],
 )
 @pytest.mark.parametrize("make", [True, False])
@@ -267,6 +271,7 @@ def test_the_index_finds_nearly_everything_under_a_filter(
     from reidkit.gallery import _postgres_index
 
     monkeypatch.setattr(_postgres_index, "INDEX_LEAST", 150)
+    monkeypatch.setattr(_postgres_index, "_WORTH", 0)
     store = make_store(postgres_dsn)
     fill(store, 1600)
     exact = "exact, float32; PostgreSQL"
@@ -294,6 +299,11 @@ def test_the_index_finds_nearly_everything_under_a_filter(
     assert facts.recall is not None
     assert facts.recall >= 0.99
     assert "HNSW" in facts.search
+    for query in queries[:5]:  # the index gives its people; few of them, or many are asked for
+        for where, count in ((EVERYTHING, 2), (filters[1], 2), (EVERYTHING, 50)):
+            whole = store.search(query[None], 1600, where).ids[0]
+            owners = store.read(whole[whole >= 0]).people.tolist()
+            assert store.rank_people(query, count, where) == list(dict.fromkeys(owners))[:count]
     assert store.facts().recall == facts.recall
     assert store.audit(limit=1)[0].action == "index"
     store.close()
@@ -302,7 +312,7 @@ def test_the_index_finds_nearly_everything_under_a_filter(
 def test_an_index_that_gives_up_is_not_believed(
     postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reidkit.gallery import _postgres_index
+    from reidkit.gallery import _postgres_exact, _postgres_index
 
     store = make_store(postgres_dsn)
     fill(store, 600)
@@ -310,7 +320,7 @@ def test_an_index_that_gives_up_is_not_believed(
     queries, where = draw_vectors(3, seed=5), Where(cameras=("c1",))
     exact = store.search(queries, 10, where)  # few enough: exact
     asked: list[Where] = []
-    find_exact = _postgres_index.find_exact
+    find_exact = _postgres_exact.find_exact
 
     def find(*arguments: Any) -> Any:
         asked.append(arguments[-1])
@@ -318,6 +328,8 @@ def test_an_index_that_gives_up_is_not_believed(
 
     monkeypatch.setattr(_postgres_index, "find_exact", find)
     monkeypatch.setattr(_postgres_index, "INDEX_LEAST", 59)
+    monkeypatch.setattr(_postgres_index, "_WORTH", 0)
+    monkeypatch.setattr(_postgres_index, "_WIDTH_FILTERED", 200)
     monkeypatch.setitem(_postgres_index._PLAN, "hnsw.iterative_scan", "off")
     monkeypatch.setitem(_postgres_index._PLAN, "hnsw.max_scan_tuples", "1")
     found = store.search(queries, 7, where)
@@ -330,8 +342,8 @@ def test_the_index_goes_with_the_vectors_it_was_of(store: PostgresStore) -> None
     ids = fill(store, 40)
     store.build_index(actor="tests")
     store.start_rebinding(OTHER)
-    store.add_vectors(ids, draw_vectors(40, dimension=8))
-    assert store.finish_rebinding(drop_missing=False, actor="tests") == 0
+    store.add_vectors(ids, draw_vectors(40, dimension=8), binding=OTHER)
+    assert store.finish_rebinding(binding=OTHER, dropping=NONE, actor="tests") == 0
     assert store.binding() == OTHER
     facts = store.facts(measure=True)
     assert facts.search.startswith("exact, float32, the older model's HNSW index was dropped")
@@ -461,10 +473,8 @@ def test_readers_do_not_stumble_over_a_switch_of_models(
         turns = 0
         while not stop.is_set():
             dimension = store.binding().dimension
-            try:
+            with suppress(ShapeError):  # switched between the two calls
                 store.search(draw_vectors(3, dimension=dimension), 2, EVERYTHING)
-            except ShapeError:  # switched between the two calls
-                pass
             assert store.count(EVERYTHING) == 300
             turns += 1
         return turns
@@ -473,9 +483,10 @@ def test_readers_do_not_stumble_over_a_switch_of_models(
         readers = [threads.submit(read) for _ in range(3)]
         try:
             for size in (8, 16, 8, 16):
-                store.start_rebinding(Binding(f"{size:064}", "c" * 64, size))
-                store.add_vectors(ids, draw_vectors(300, dimension=size))
-                store.finish_rebinding(drop_missing=False, actor="tests")
+                other = Binding(f"{size:064}", "c" * 64, size)
+                store.start_rebinding(other)
+                store.add_vectors(ids, draw_vectors(300, dimension=size), binding=other)
+                store.finish_rebinding(binding=other, dropping=NONE, actor="tests")
         finally:
             stop.set()
         assert all(reader.result() > 0 for reader in readers)
@@ -507,7 +518,7 @@ def test_what_was_erased_is_not_in_the_database_s_files(
     ids = store.upsert(crops, vectors, [picture] * 40, binding=BINDING, actor="tests")
     store.start_rebinding(OTHER)
     others = draw_vectors(40, seed=10, dimension=8)
-    store.add_vectors(ids, others)
+    store.add_vectors(ids, others, binding=OTHER)
     store.build_index(actor="tests")
     run_sql(postgres_dsn, "ANALYZE")
     run_sql(postgres_dsn, "CHECKPOINT")

@@ -11,13 +11,20 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from reidkit.errors import FormatError, GalleryError
-from reidkit.gallery import _searching, _sqlite, _sqlite_connections, _sqlite_schema
+from reidkit.gallery import (
+    _screening,
+    _searching,
+    _sqlite_connections,
+    _sqlite_schema,
+    _sqlite_searching,
+)
 from reidkit.gallery._sqlite import SqliteStore, create
 from reidkit.gallery._values import EVERYTHING, Binding, Crops, KeptPictures, Where
 
@@ -267,7 +274,7 @@ def test_an_erased_person_is_in_no_file(folder: Path, store: SqliteStore) -> Non
         other.search(hers, 3, EVERYTHING)
         begun = Binding("n" * 64, "b" * 64, SIZE)
         store.start_rebinding(begun)
-        store.add_vectors(np.arange(1, 400), draw_vectors(399, seed=1000))
+        store.add_vectors(np.arange(1, 400), draw_vectors(399, seed=1000), binding=begun)
         assert len(find_traces(folder, "Jane Q. Roe", hers)) == 4 + len(hers)
         store.facts(measure=True)
         jane = Where(people=("Jane Q. Roe",))
@@ -286,9 +293,10 @@ def test_an_erased_person_is_in_no_file(folder: Path, store: SqliteStore) -> Non
 
 def test_the_older_models_vectors_are_in_no_file(folder: Path, store: SqliteStore) -> None:
     ids = fill(store, "p", 300)
-    store.start_rebinding(Binding("n" * 64, "b" * 64, SIZE))
-    store.add_vectors(ids, draw_vectors(300, seed=5))
-    store.finish_rebinding(drop_missing=False, actor="x")
+    newer = Binding("n" * 64, "b" * 64, SIZE)
+    store.start_rebinding(newer)
+    store.add_vectors(ids, draw_vectors(300, seed=5), binding=newer)
+    store.finish_rebinding(binding=newer, dropping=ids[:0], actor="x")
     store.compact(actor="x")
     assert find_traces(folder, "nobody", draw_vectors(300)) == []
     assert len(find_traces(folder, "p", draw_vectors(300, seed=5))) == 304
@@ -356,6 +364,38 @@ def test_compacting_beside_a_reader_that_stays_says_so(
         impatient.close()
 
 
+def test_compacting_beside_somebody_who_writes_the_log_out(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite does not wait for another connection that is at a checkpoint: it says busy at once."""
+    fill(store, "p", 10)
+    answers = iter([1, 1, 0])
+    lend = store._connections.write_alone
+
+    class Busy:
+        """The connection, which is told twice that another one is at it."""
+
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self.connection = connection
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.connection, name)
+
+        def execute(self, statement: str, *values: Any) -> Any:
+            if "wal_checkpoint" in statement and next(answers):
+                return self.connection.execute("SELECT 1, 9, 0")
+            return self.connection.execute(statement, *values)
+
+    @contextlib.contextmanager
+    def lend_busy() -> Iterator[Busy]:
+        with lend() as connection:
+            yield Busy(connection)
+
+    monkeypatch.setattr(store._connections, "write_alone", lend_busy)
+    store.compact(actor="x")
+    assert next(answers, None) is None
+
+
 def test_facts_say_how_it_searches(folder: Path, store: SqliteStore) -> None:
     fill(store, "p", 100)
     facts = store.facts()
@@ -381,7 +421,7 @@ def test_recall_is_measured_not_claimed(
     fill(store, "p", 100)
     search = _searching.find_best
     monkeypatch.setattr(
-        _sqlite,
+        _sqlite_searching,
         "find_best",
         lambda searched, queries, count, mask: search(
             searched, queries, count, searched.ids % 2 == 0
@@ -392,21 +432,62 @@ def test_recall_is_measured_not_claimed(
     assert 0.2 < recall < 0.8
 
 
+def test_recall_is_that_of_single_searches_and_the_lower_of_two(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As people search: by the pass in eight bits, and under a filter."""
+    fill(store, "p", 100)
+    for place, camera in enumerate(("gate", "gate", "door")):
+        crops = Crops.make(
+            60,
+            people=["q"] * 60,
+            cameras=[camera] * 60,
+            digests=[f"{place}-{row}" for row in range(60)],
+        )
+        store.upsert(crops, draw_vectors(60, place + 1), [None] * 60, binding=BINDING, actor="x")
+    multiply, find_best = _screening.multiply_codes, _searching.find_best
+    masks: list[int] = []
+
+    def count_masks(*arguments: Any) -> Any:
+        masks.append(-1 if arguments[3] is None else int(np.count_nonzero(arguments[3])))
+        return find_best(*arguments)
+
+    monkeypatch.setattr(_sqlite_searching, "find_best", count_masks)
+    assert store.facts(measure=True).recall == 1.0
+    assert masks == [-1] * 64 + [120] * 64
+    monkeypatch.setattr(_screening, "multiply_codes", lambda *both: -multiply(*both))
+    whole = store.facts(measure=True).recall
+    assert whole is not None
+    assert whole < 0.5
+    monkeypatch.setattr(_screening, "multiply_codes", multiply)
+
+    def lose_filtered(*arguments: Any) -> Any:
+        found = find_best(*arguments)
+        if found is not None and arguments[3] is not None:
+            found.scores[:] = -1
+        return found
+
+    monkeypatch.setattr(_sqlite_searching, "find_best", lose_filtered)
+    assert store.facts(measure=True).recall == 0.0
+
+
 def test_a_search_begins_anew_when_rows_vanish(folder: Path) -> None:
     store = SqliteStore(folder, memory=0)
     other = SqliteStore(folder, memory=0)
     try:
         ids = fill(store, "p", 50)
         vectors = draw_vectors(50)
-        read = store._read_vectors
+        searcher = store._searcher
+        read = searcher._read
 
         def erase_first(generation: int, wanted: NDArray[np.int64]) -> object:
             other.remove(Where(without=tuple(ids[10:].tolist())), actor="x")
             return read(generation, wanted)
 
-        store._read_vectors = erase_first  # type: ignore[assignment,method-assign]
+        searcher._read = erase_first  # type: ignore[assignment,method-assign]
         found = store.search(vectors[:1], 3, EVERYTHING)
         assert np.all(found.ids > ids[9])
+        assert store.rank_people(vectors[0], 3, EVERYTHING) == ["p"]
         assert found.ids.shape == (1, 3)
     finally:
         store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reidkit.errors import ArgumentError, GalleryError, MismatchError, ShapeError
+from reidkit.errors import (
+    AbsentError,
+    ArgumentError,
+    GalleryError,
+    ImageError,
+    MismatchError,
+    ShapeError,
+)
+from reidkit.gallery import _reembedding
+from reidkit.gallery._pictures import Picture
 from reidkit.gallery._stores import Store, create_store, open_store
 from reidkit.gallery._values import EVERYTHING, Binding, Crops, Found, KeptPictures, Person, Where
 
@@ -84,12 +94,24 @@ def find_naively(
     return Found(ids, scores)
 
 
+def rank_naively(
+    crops: Crops, vectors: NDArray[np.float32], query: NDArray[np.float32], count: int
+) -> list[str]:
+    found = find_naively(crops, vectors, query[None], len(crops))
+    owners = dict(zip(crops.ids.tolist(), crops.people.tolist(), strict=True))
+    names: list[str] = []
+    for crop in found.ids[0].tolist():
+        if owners[crop] not in names and len(names) < count:
+            names.append(owners[crop])
+    return names
+
+
 def mark_naively(crops: Crops, where: Where) -> NDArray[np.bool_]:
     def meant(row: int) -> bool:
         taken = crops.times[row]
         return (
-            (not where.people or crops.people[row] in where.people)
-            and (not where.cameras or crops.cameras[row] in where.cameras)
+            (where.people is None or crops.people[row] in where.people)
+            and (where.cameras is None or crops.cameras[row] in where.cameras)
             and (where.since is None or taken >= where.since)
             and (where.until is None or taken < where.until)
             and set(where.tags) <= set(crops.tags[row])
@@ -199,11 +221,17 @@ def test_what_does_not_belong_is_refused_whole(store: Store) -> None:
         fill(store, crops, vectors[:1])
     with pytest.raises(ShapeError):
         store.upsert(crops, vectors, [None], binding=BINDING, actor="x")
-    for wrong in (math.nan, math.inf, 7.0):
+    for wrong in (math.nan, math.inf, 7.0, 0.9 / SIZE**0.5, 1e-25):
         with pytest.raises(ArgumentError):
             fill(store, crops, np.full((2, SIZE), wrong, np.float32))
     with pytest.raises(ShapeError):
         store.search(vectors[:, :4], 1, EVERYTHING)
+    with pytest.raises(ShapeError):
+        store.rank_people(vectors[0, :4], 1, EVERYTHING)
+    with pytest.raises(ArgumentError):
+        store.search(vectors, -1, EVERYTHING)
+    with pytest.raises(ArgumentError):
+        store.rank_people(vectors[0], -1, EVERYTHING)
     assert store.count(EVERYTHING) == 0
     assert len(store.audit()) == 1
 
@@ -300,27 +328,34 @@ def test_the_audit_names_nobody(store: Store) -> None:
 def test_rebinding_switches_at_once(place: tuple[str, int], store: Store) -> None:
     old = draw_vectors(5)
     ids = fill(store, make_crops(5), old)
-    with pytest.raises(GalleryError):
-        store.finish_rebinding(drop_missing=False, actor="x")
+    nobody = np.zeros(0, np.int64)
+    with pytest.raises(GalleryError, match="begun"):
+        store.finish_rebinding(binding=OTHER, dropping=nobody, actor="x")
     store.start_rebinding(OTHER)
-    missing = store.list_missing(after=0, limit=3)
+    missing = store.list_missing(binding=OTHER, after=0, limit=3)
     assert missing.ids.tolist() == ids[:3].tolist()
     assert missing.sources[0] == "pictures/0.jpg"
     new = draw_vectors(5, seed=1, size=4)
-    store.add_vectors(ids[:3], new[:3])
+    store.add_vectors(ids[:3], new[:3], binding=OTHER)
     store.remove(Where(without=tuple(ids[[0, 2, 3, 4]].tolist())), actor="x")
     again = open_store(place[0], memory=place[1])
     try:
         again.search(old[:1], 1, EVERYTHING)
-        again.start_rebinding(dataclasses.replace(OTHER, package="moved"))  # what is there stays
-        assert again.list_missing(after=0, limit=9).ids.tolist() == ids[3:].tolist()
-        assert again.list_missing(after=int(ids[3]), limit=9).ids.tolist() == ids[4:].tolist()
-        again.add_vectors(ids[[1, 3]], new[[1, 3]])  # one of them was erased meanwhile
+        moved = dataclasses.replace(OTHER, package="moved")
+        again.start_rebinding(moved)  # what is there stays
+        for after, left in ((0, ids[3:]), (int(ids[3]), ids[4:])):
+            listed = again.list_missing(binding=moved, after=after, limit=9)
+            assert listed.ids.tolist() == left.tolist()
+        # One of them was erased meanwhile.
+        again.add_vectors(ids[[1, 3]], new[[1, 3]], binding=moved)
         assert store.binding() == BINDING
         assert store.search(old[4:], 1, EVERYTHING).ids.tolist() == [[ids[4]]]
-        with pytest.raises(GalleryError):
-            again.finish_rebinding(drop_missing=False, actor="x")
-        assert again.finish_rebinding(drop_missing=True, actor="x") == 1
+        for dropping in (nobody, ids[:4]):
+            assert again.finish_rebinding(binding=OTHER, dropping=dropping, actor="x") == -1
+            assert again.binding() == BINDING
+        assert store.count(EVERYTHING) == 4
+        # Those that have a vector stay, whatever is to be dropped.
+        assert again.finish_rebinding(binding=OTHER, dropping=ids[2:], actor="x") == 1
         for one in (store, again):
             assert one.binding().same_vectors(OTHER)
             assert one.binding().package == "moved"
@@ -330,21 +365,178 @@ def test_rebinding_switches_at_once(place: tuple[str, int], store: Store) -> Non
         with pytest.raises(MismatchError):
             fill(store, make_crops(1))
         with pytest.raises(GalleryError):
-            again.list_missing(after=0, limit=1)
+            again.list_missing(binding=OTHER, after=0, limit=1)
     finally:
         again.close()
 
 
 def test_another_rebinding_drops_the_one_begun(store: Store) -> None:
+    """Whoever goes on with the older move is told, and adds nothing to the later one."""
     ids = fill(store, make_crops(2))
+    vectors, nobody = draw_vectors(2, size=4), np.zeros(0, np.int64)
     store.start_rebinding(OTHER)
-    store.add_vectors(ids, draw_vectors(2, size=4))
+    store.add_vectors(ids, vectors, binding=OTHER)
     third = dataclasses.replace(OTHER, model_sha256="e" * 64)
     store.start_rebinding(third)
-    assert len(store.list_missing(after=0, limit=5)) == 2
-    store.add_vectors(ids, draw_vectors(2, size=4))
-    assert store.finish_rebinding(drop_missing=False, actor="x") == 0
+    before = store.audit()
+    for go_on in (
+        lambda: store.list_missing(binding=OTHER, after=0, limit=5),
+        lambda: store.add_vectors(ids, vectors, binding=OTHER),
+        lambda: store.finish_rebinding(binding=OTHER, dropping=ids, actor="x"),
+    ):
+        with pytest.raises(GalleryError, match="somebody began to move this gallery to another"):
+            go_on()
+    assert store.audit() == before
+    assert len(store.list_missing(binding=third, after=0, limit=5)) == 2
+    store.add_vectors(ids, vectors, binding=third)
+    assert store.finish_rebinding(binding=third, dropping=nobody, actor="x") == 0
     assert store.binding() == third
+
+
+def test_vectors_of_another_model_are_not_searched_for(store: Store) -> None:
+    """Also those of equal length, at whose scores nobody would wonder."""
+    vectors = draw_vectors(2)
+    ids = fill(store, make_crops(2), vectors)
+    third = dataclasses.replace(BINDING, contract_sha256="e" * 64)
+    moved = dataclasses.replace(BINDING, package="elsewhere")
+    for bound in (BINDING, third):
+        other = third if bound is BINDING else BINDING
+        found = store.search(vectors[1:], 1, EVERYTHING, binding=bound)
+        assert found.ids.tolist() == [[ids[1]]]
+        assert store.rank_people(vectors[1], 1, EVERYTHING, binding=bound) == ["p1"]
+        with pytest.raises(MismatchError, match="reembed"):
+            store.search(vectors[:1], 1, EVERYTHING, binding=other)
+        with pytest.raises(MismatchError, match="reembed"):
+            store.rank_people(vectors[0], 1, EVERYTHING, binding=other)
+        if bound is BINDING:
+            store.search(vectors[:1], 1, EVERYTHING, binding=moved)
+            store.start_rebinding(third)
+            store.add_vectors(ids, vectors, binding=third)
+            store.finish_rebinding(binding=third, dropping=ids[:0], actor="x")
+
+
+def test_vectors_are_read_by_id(store: Store) -> None:
+    vectors = draw_vectors(4)
+    ids = fill(store, make_crops(4), vectors)
+    wanted = [3, 0, 3]
+    assert np.array_equal(store.read_vectors(ids[wanted]), vectors[wanted])
+    assert store.read_vectors(ids[:0]).shape == (0, SIZE)
+    store.remove(Where(without=tuple(ids[1:].tolist())), actor="x")
+    for absent in (int(ids[0]), 0, -1, 2**40 + int(ids[1]), 2**63 - 1):
+        with pytest.raises(AbsentError, match=f"crop {absent} "):
+            store.read_vectors(np.array([ids[1], absent, 10**9], np.int64))
+
+
+def test_no_names_mean_nobody(store: Store) -> None:
+    """Names that were looked up and not found must not come to mean everybody."""
+    fill(store, make_crops(4))
+    query = draw_vectors(1)
+    for where in (Where(people=()), Where(cameras=()), Where(people=("p0",), cameras=())):
+        assert store.count(where) == 0
+        assert store.search(query, 1, where).ids.tolist() == [[-1]]
+        assert store.rank_people(query[0], 3, where) == []
+        assert list(store.export(where)) == []
+        assert store.remove(where, actor="x") == 0
+    assert store.count(EVERYTHING) == 4
+
+
+def test_sources_are_kept_as_files_are_named(store: Store) -> None:
+    sources = [os.fsdecode(b"pictures/\xff\xfe.jpg"), "Zo\u00eb/\U0001f642.jpg", ""]
+    ids = fill(store, make_crops(3, sources=sources))
+    assert store.read(ids).sources.tolist() == sources
+    with pytest.raises(ArgumentError, match="source"):
+        fill(store, make_crops(1, sources=["half a character \ud83d"], digests=["x"]))
+    assert store.count(EVERYTHING) == 3
+
+
+def test_a_person_with_very_many_crops_hides_nobody(store: Store) -> None:
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((5004, SIZE)) * 1e-3
+    vectors[:5000, 0] += 1
+    vectors[5000:, 1 + np.arange(4)] += np.eye(4)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    people = ["many"] * 5000 + ["d", "c", "b", "a"]
+    fill(store, make_crops(5004, people=people), vectors.astype(np.float32))
+    query = np.array([16, 1, 2, 4, 8, 0, 0, 0], np.float32)
+    query /= np.linalg.norm(query)
+    assert store.rank_people(query, 9, EVERYTHING) == ["many", "a", "b", "c", "d"]
+    assert store.rank_people(query, 3, EVERYTHING) == ["many", "a", "b"]
+
+
+def read_nothing(lost: set[str]) -> Callable[..., Picture]:
+    """Give what stands for reading a crop's picture: those of some sources cannot be read."""
+
+    def find(store: Store, crop: int, source: str, digest: str) -> Picture:
+        if source in lost:
+            raise ImageError(source, "it is gone")
+        return Picture(source, np.zeros((1, 1, 3), np.uint8), digest)
+
+    return find
+
+
+@pytest.mark.parametrize("drop", [True, False])
+def test_a_move_loses_nobody_who_is_enrolled_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch, drop: bool
+) -> None:
+    """Twice somebody is enrolled after the last crop was embedded and before the switch."""
+    fill(store, make_crops(4))
+    lost = {"pictures/1.jpg"} if drop else set()
+    embedded: list[str] = []
+
+    def embed(_: object, pictures: list[Picture]) -> NDArray[np.float32]:
+        embedded.extend(picture.name for picture in pictures)
+        return draw_vectors(len(pictures), size=4)
+
+    finish, late = store.finish_rebinding, ["late", "later"]
+
+    def finish_late(**arguments: Any) -> int:
+        if late:
+            name = late.pop(0)
+            fill(store, make_crops(1, people=[name], digests=[name], sources=[name]))
+        return finish(**arguments)
+
+    monkeypatch.setattr(_reembedding, "embed_pictures", embed)
+    monkeypatch.setattr(_reembedding, "_find_picture", read_nothing(lost))
+    monkeypatch.setattr(_reembedding, "_TOGETHER", 3)
+    monkeypatch.setattr(store, "finish_rebinding", finish_late)
+    told: list[tuple[int, int | None]] = []
+    model: Any = None
+    done = _reembedding.reembed(
+        store, model, OTHER, drop_missing=drop, progress=lambda *now: told.append(now)
+    )
+    assert (done.crops, done.dropped) == (6 - len(lost), len(lost))
+    assert [refused.name for refused in done.missing] == sorted(lost)
+    assert embedded == [f"pictures/{row}.jpg" for row in range(4) if not (drop and row == 1)] + [
+        "late",
+        "later",
+    ]
+    assert told[-1] == (4, 4)
+    assert store.binding() == OTHER
+    assert {"late", "later"} <= {person.name for person in store.list_people()}
+    assert store.count(EVERYTHING) == done.crops
+
+
+def test_a_move_that_would_lose_crops_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless those were erased meanwhile."""
+    ids = fill(store, make_crops(3))
+    monkeypatch.setattr(
+        _reembedding, "embed_pictures", lambda _, those: draw_vectors(len(those), size=4)
+    )
+    monkeypatch.setattr(_reembedding, "_find_picture", read_nothing({"pictures/2.jpg"}))
+    model: Any = None
+    with pytest.raises(GalleryError, match=r"1 crops cannot be embedded.*2\.jpg \(it is gone\)"):
+        _reembedding.reembed(store, model, OTHER)
+    assert store.binding() == BINDING
+    assert store.count(EVERYTHING) == 3
+    read = store.read
+
+    def erase_and_read(wanted: NDArray[np.int64]) -> Crops:
+        store.remove(Where(without=tuple(ids[:2].tolist())), actor="x")
+        return read(wanted)
+
+    monkeypatch.setattr(store, "read", erase_and_read)
+    assert _reembedding.reembed(store, model, OTHER).crops == 2
+    assert store.binding() == OTHER
 
 
 def test_compacting_keeps_what_is_there(store: Store) -> None:
@@ -424,7 +616,6 @@ def draw_gallery(draw: Callable[..., int]) -> tuple[Crops, NDArray[np.float32], 
         {"tags": ("y", "x", "x")},
         {"added_before": 20.0},
         {"without": (1, 2, 3, 10**6)},
-        {"people": (), "cameras": ()},
     ]
     chosen: dict[str, Any] = {}
     for option in options:
@@ -457,6 +648,9 @@ def test_search_is_that_of_a_naive_store(
     found = store.search(queries, count, where)
     assert found.ids.tolist() == expected.ids.tolist()
     assert np.array_equal(found.scores, expected.scores)
+    assert store.rank_people(queries[-1], count, where) == rank_naively(
+        crops.select(mask), vectors[mask], queries[-1], count
+    )
     assert store.count(where) == np.count_nonzero(mask)
     exported = [crop for part, _ in store.export(where, batch=7) for crop in part.ids.tolist()]
     assert exported == crops.ids[mask].tolist()

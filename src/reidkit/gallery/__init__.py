@@ -14,7 +14,7 @@ from reidkit.gallery._answers import (
     PersonMatch,
 )
 from reidkit.gallery._enrolling import Enrolment, Refused, join_enrolments
-from reidkit.gallery._gallery import Gallery, Stats, bind, check_bound
+from reidkit.gallery._gallery import Gallery, Stats, bind, check_bound, reembed_place
 from reidkit.gallery._json import (
     answer_as_json,
     answer_from_json,
@@ -104,6 +104,7 @@ __all__ = [
     "person_as_json",
     "person_from_json",
     "read_picture",
+    "reembed_place",
     "stats_as_json",
     "stats_from_json",
 ]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reidkit.errors import ArgumentError
 from reidkit.gallery._stores import Store
 from reidkit.gallery._thresholds import Thresholds, Verdict
-from reidkit.gallery._values import EVERYTHING, Crops, Where, replace_people
+from reidkit.gallery._values import EVERYTHING, Binding, Crops, Where, replace_people
 
 MOST_PEOPLE = 1000
 MOST_CROPS = 1000
@@ -85,56 +85,44 @@ class Answer:
     searched: int
 
 
-def find_people(
-    store: Store, query: NDArray[np.float32], asking: Asking, thresholds: Thresholds | None
-) -> Answer:
-    """Find the people whose best crop is most like a vector, (D,) float32 of unit length."""
-    searched = store.count(asking.where)
-    names = _rank_people(store, query, asking, searched)
-    people = tuple(
-        person
-        for name in names
-        if (person := _describe(store, query, name, asking, thresholds)) is not None
-    )
-    people = tuple(sorted(people, key=lambda person: -person.best))
-    verdict, reason = _conclude(people, thresholds, searched)
-    return Answer(verdict, reason, people, thresholds, searched)
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What is searched: a store, what its vectors must be of, and what their scores mean."""
+
+    store: Store
+    binding: Binding
+    thresholds: Thresholds | None
 
 
-def _rank_people(
-    store: Store, query: NDArray[np.float32], asking: Asking, searched: int
-) -> list[str]:
-    """List the people of the best crops, as many as are asked for.
+def find_people(searched: Searched, query: NDArray[np.float32], asking: Asking) -> Answer:
+    """Find the people whose best crop is most like a vector, (D,) float32 of unit length.
 
-    Somebody may have thousands of crops, all better than the next person's: twice as many are
-    looked at until enough people are among them.
+    Raises:
+        MismatchError: the store was moved to another model.
     """
-    count = min(4 * asking.people, searched)
-    while count:
-        found = store.search(query[None], count, asking.where)
-        ids = found.ids[0][found.ids[0] >= 0]
-        names = list(dict.fromkeys(store.read(ids).people.tolist()))
-        if len(names) >= asking.people or len(ids) < count or count >= searched:
-            return names[: asking.people]
-        count = min(4 * count, searched)
-    return []
+    store = searched.store
+    count = store.count(asking.where)
+    names = store.rank_people(query, asking.people, asking.where, binding=searched.binding)
+    found = [_describe(searched, query, name, asking) for name in names]
+    people = tuple(sorted((each for each in found if each), key=lambda person: -person.best))
+    verdict, reason = _conclude(people, searched.thresholds, count)
+    return Answer(verdict, reason, people, searched.thresholds, count)
 
 
 def _describe(
-    store: Store,
-    query: NDArray[np.float32],
-    name: str,
-    asking: Asking,
-    thresholds: Thresholds | None,
+    searched: Searched, query: NDArray[np.float32], name: str, asking: Asking
 ) -> PersonMatch | None:
     """Score all crops of a person; `None` where they were erased meanwhile."""
+    store, thresholds = searched.store, searched.thresholds
     where = replace_people(asking.where, (name,))
     count = store.count(where)
-    found = store.search(query[None], count, where) if count else None
-    if found is None or found.ids[0, 0] < 0:
+    if not count:
         return None
+    found = store.search(query[None], count, where, binding=searched.binding)
     kept = found.ids[0] >= 0
     ids, scores = found.ids[0][kept], found.scores[0][kept]
+    if not len(ids):
+        return None
     crops = store.read(ids[: asking.crops])
     by_id = dict(zip(ids.tolist(), scores.tolist(), strict=True))
     best = float(scores[0])

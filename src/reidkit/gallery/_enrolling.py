@@ -22,7 +22,16 @@ from reidkit.models import Model, to_unit_length
 from reidkit.records import Progress
 
 _TOGETHER = 256
-"""Crops that are added in one transaction."""
+"""The most crops that are added in one transaction."""
+
+_HELD_BYTES = 2**27
+"""How many bytes of decoded pictures wait for each other at most, one round of reading apart."""
+
+_LONGEST = 1e18
+"""Squares of longer vectors overflow float32."""
+
+_ROUND = 16
+"""Files that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,11 @@ def enrol(
     vectors = _check_vectors(crops, vectors, door.binding)
     crops = _with_digests(crops, vectors, pictures)
     _check_people(crops)
+    first = _find_first(crops)
+    if not first.all():
+        kept_pictures = [picture for picture, keep in zip(pictures, first, strict=True) if keep]
+        rest = enrol(door, crops.select(first), vectors[first], kept_pictures)
+        return join_enrolments([rest, Enrolment(skipped=int(np.count_nonzero(~first)))])
     known = door.store.find_known(crops.people.tolist(), crops.digests.tolist())
     reasons = _judge(door, crops, vectors, pictures, known)
     kept = np.array([not reason for reason in reasons], np.bool_)
@@ -117,14 +131,30 @@ def add_files(
     done: list[Enrolment] = []
     count = 0
     with ThreadPoolExecutor(thread_name_prefix="reidkit-reader") as pool:
-        for start in range(0, len(crops), _TOGETHER):
-            part = crops.select(slice(start, start + _TOGETHER))
-            read = list(pool.map(_read, part.sources.tolist()))
+        for read in _read_parts(crops.sources.tolist(), pool):
+            part = crops.select(slice(count, count + len(read)))
             done.append(_add_read(door, part, read, model, batch))
             count += len(part)
             if progress is not None:
                 progress(count, len(crops))
     return join_enrolments(done)
+
+
+def _read_parts(
+    paths: Sequence[str], pool: ThreadPoolExecutor
+) -> Iterator[list[Picture | Refused]]:
+    """Read files in order, as many at a time as one transaction and the memory take."""
+    read: list[Picture | Refused] = []
+    held = 0
+    for start in range(0, len(paths), _ROUND):
+        for each in pool.map(_read, paths[start : start + _ROUND]):
+            read.append(each)
+            held += each.pixels.nbytes if isinstance(each, Picture) else 0
+        if len(read) >= _TOGETHER or held >= _HELD_BYTES:
+            yield read
+            read, held = [], 0
+    if read:
+        yield read
 
 
 def embed_pictures(
@@ -226,6 +256,16 @@ def _read(path: str) -> Picture | Refused:
         return Refused(path, error.reason)
 
 
+def _find_first(crops: Crops) -> NDArray[np.bool_]:
+    """Mark the crops that do not repeat an earlier one: the same picture of the same person."""
+    seen: set[tuple[str, str]] = set()
+    first = np.ones(len(crops), np.bool_)
+    for row, key in enumerate(zip(crops.people, crops.digests, strict=True)):
+        first[row] = key not in seen
+        seen.add(key)
+    return first
+
+
 def _name(crops: Crops, pictures: Sequence[Picture | None], row: int) -> str:
     picture = pictures[row]
     return picture.name if picture is not None else crops.sources[row] or f"crop {row}"
@@ -242,7 +282,9 @@ def _with_digests(
         else:
             data = vectors[row].tobytes() + crops.sources[row].encode(errors="surrogatepass")
             digests.append(crops.digests[row] or hashlib.sha256(data).hexdigest())
-    return dataclasses.replace(crops, digests=_column(digests))
+    # The gallery alone says when it took a crop: retention goes by that.
+    now = np.full(len(crops), np.nan)
+    return dataclasses.replace(crops, digests=_column(digests), added=now)
 
 
 def _check_vectors(
@@ -264,8 +306,9 @@ def _check_vectors(
             f"vectors are {vectors.dtype} {vectors.shape}, expected float32 "
             f"({len(crops)}, {binding.dimension})"
         )
-    if not np.isfinite(vectors).all():
-        raise ShapeError("vectors hold NaN or infinity")
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if not np.isfinite(lengths).all() or lengths.max(initial=0) > _LONGEST:
+        raise ShapeError("vectors hold NaN, infinity, or values too large to be compared")
     return to_unit_length(vectors)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from reidkit import disk, store
+from reidkit.errors import GalleryError
 from reidkit.gallery._stores import Store
 from reidkit.gallery._times import format_time
 from reidkit.gallery._values import Crops, Where, join_crops
@@ -25,18 +26,22 @@ def export(kept: Store, folder: Path, *, where: Where, pictures: bool, actor: st
     row by row they are those of the table.
     """
     with disk.new_folder(folder, marker=TABLE) as temporary:
+        temporary.chmod(0o700)
+        binding = kept.binding()
         parts = list(kept.export(where))
+        if not kept.binding().same_vectors(binding):
+            raise GalleryError("the gallery was moved to another model meanwhile: export it again")
         crops = join_crops([part for part, _ in parts])
-        dimension = kept.binding().dimension
+        # First: an export that is killed from here on may have left files behind.
+        kept.note("export", len(crops), actor=actor)
+        dimension = binding.dimension
         vectors = np.concatenate([np.empty((0, dimension), np.float32), *(v for _, v in parts)])
         names = _write_pictures(kept, crops, temporary / "pictures") if pictures else {}
         _write_table(temporary / TABLE, crops, names)
-        binding = kept.binding()
         store.write_embeddings(
             temporary / "embeddings",
             Embeddings(vectors, _as_samples(crops), binding.model_sha256, binding.contract_sha256),
         )
-        kept.note("export", len(crops), actor=actor)
     return len(crops)
 
 
@@ -62,7 +67,7 @@ def _write_pictures(kept: Store, crops: Crops, folder: Path) -> dict[int, str]:
 
 
 def _write_table(path: Path, crops: Crops, pictures: dict[int, str]) -> None:
-    with path.open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
         for row, crop in enumerate(crops.ids.tolist()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from reidkit.errors import AbsentError, ArgumentError, MismatchError, PackageError, ShapeError
 from reidkit.gallery import _enrolling, _exporting, _reembedding
-from reidkit.gallery._answers import Answer, Asking, find_people
+from reidkit.gallery._answers import Answer, Asking, Searched, find_people
 from reidkit.gallery._enrolling import Door, Enrolment, embed_pictures
 from reidkit.gallery._pictures import Picture, read_picture
 from reidkit.gallery._quality import Quality
@@ -104,8 +105,8 @@ class Gallery:
     ) -> Gallery:
         """Open a gallery with the model package its vectors are of.
 
-        Without `package` it is the one it was last used with, where that was. `memory` bytes of
-        vectors are held in memory; `device` is where the model will run.
+        Without `package` it is the one it was made with, or moved to, where that was then.
+        `memory` bytes of vectors are held in memory; `device` is where the model will run.
 
         Raises:
             GalleryError: there is no gallery.
@@ -230,7 +231,10 @@ class Gallery:
         """
         if not pictures:
             raise ArgumentError("a search needs at least one picture")
-        return self.search_vectors(self.embed(pictures), asking, actor=actor)
+        searched = Searched(self.store, self.binding, self.thresholds)
+        answer = find_people(searched, self._pool(self.embed(pictures)), asking)
+        self.store.note("search", len(pictures), actor=actor)
+        return answer
 
     def search_vectors(
         self,
@@ -246,9 +250,8 @@ class Gallery:
         Raises:
             ShapeError, MismatchError: other vectors than this gallery's.
         """
-        self._check_still_bound()
-        query = self._pool(vectors)
-        answer = find_people(self.store, query, asking, self.thresholds)
+        searched = Searched(self.store, self.binding, self.thresholds)
+        answer = find_people(searched, self._pool(vectors), asking)
         self.store.note("search", len(vectors), actor=actor)
         return answer
 
@@ -264,7 +267,7 @@ class Gallery:
         Raises:
             AbsentError: there is no such crop.
         """
-        vector = self._read_vector(crop)
+        vector = self.store.read_vectors(np.array([_check_crop(crop)], np.int64))
         where = dataclasses.replace(asking.where, without=(*asking.where.without, crop))
         return self.search_vectors(vector, dataclasses.replace(asking, where=where), actor=actor)
 
@@ -272,13 +275,20 @@ class Gallery:
         """List people by name: those after `after` whose name contains `named`."""
         return self.store.list_people(after=after, limit=limit, named=named)
 
-    def read_person(self, name: str) -> Crops:
-        """Give all crops of a person; none where nobody has that name."""
-        return join_crops([crops for crops, _ in self.store.export(Where(people=(name,)))])
+    def read_person(self, name: str, *, after: int = 0, limit: int | None = None) -> Crops:
+        """Give a person's crops by id, those after an id; none where nobody has that name."""
+        parts: list[Crops] = []
+        room = math.inf if limit is None else limit
+        for crops, _ in self.store.export(Where(people=(name,))):
+            parts.append(crops.select(crops.ids > after))
+            room -= len(parts[-1])
+            if room <= 0:
+                break
+        return join_crops(parts).select(slice(limit))
 
     def picture(self, crop: int) -> bytes | None:
         """Give the picture kept of a crop, a PNG file; `None` where there is none."""
-        return self.store.picture(crop)
+        return self.store.picture(crop) if 0 <= crop < 2**63 else None
 
     def remove(self, person: str, *, actor: str = "library") -> int:
         """Erase a person: all crops, vectors and pictures. Gives how many crops there were.
@@ -298,7 +308,7 @@ class Gallery:
         Raises:
             ArgumentError: `where` means every crop of the gallery.
         """
-        if where == EVERYTHING:
+        if where == EVERYTHING:  # an empty tuple of names means nobody, not everybody
             raise ArgumentError("this would erase the whole gallery: delete its folder instead")
         return self.store.remove(where, actor=actor, action=action)
 
@@ -374,10 +384,9 @@ class Gallery:
             model.close()
             raise
         with self._loading:
-            older, self._model = self._model, model
+            # The older model is not closed: a thread may be running it. It goes with its last user.
+            self._model = model
             self.package, self.binding, self.thresholds = package, bind(package), thresholds
-        if older is not None:
-            older.close()
         return done
 
     def close(self) -> None:
@@ -397,23 +406,6 @@ class Gallery:
     def _open_door(self, quality: Quality, actor: str) -> Door:
         return Door(self.store, self.binding, quality, actor)
 
-    def _read_vector(self, crop: int) -> NDArray[np.float32]:
-        """Give the vector of one crop, (1, D).
-
-        Raises:
-            AbsentError: there is no such crop.
-        """
-        found = self.store.read(np.array([crop], np.int64))
-        if len(found):
-            for crops, vectors in self.store.export(Where(people=(found.people[0],))):
-                if crop in crops.ids:
-                    vector: NDArray[np.float32] = vectors[crops.ids == crop]
-                    return vector
-        raise AbsentError(f"there is no crop {crop} in this gallery")
-
-    def _check_still_bound(self) -> None:
-        check_bound(self.place, self.package, self.store.binding())
-
     def _pool(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the direction of the mean of unit vectors, (D,) float32."""
         if vectors.ndim != 2 or not 1 <= len(vectors) <= MOST_POOLED:
@@ -431,6 +423,40 @@ class Gallery:
         mean = to_unit_length(vectors.astype(np.float32)).mean(axis=0, keepdims=True)
         pooled: NDArray[np.float32] = to_unit_length(mean)[0]
         return pooled
+
+
+def reembed_place(
+    place: str | Path,
+    package: str | Path | Package,
+    *,
+    drop_missing: bool = False,
+    progress: Progress | None = None,
+    actor: str = "library",
+    device: str | None = None,
+) -> Reembedded:
+    """Move the gallery at a place to another model; see `Gallery.reembed`.
+
+    The package that its vectors are of now is not needed: it may be lost.
+
+    Raises:
+        GalleryError: see `Gallery.reembed`.
+    """
+    if not isinstance(package, Package):
+        package = read_package(package)
+    find_thresholds(package)
+    store = open_store(place)
+    try:
+        with load_model(package, device=device) as model:
+            return _reembedding.reembed(
+                store,
+                model,
+                bind(package),
+                drop_missing=drop_missing,
+                progress=progress,
+                actor=actor,
+            )
+    finally:
+        store.close()
 
 
 def bind(package: Package) -> Binding:
@@ -469,6 +495,17 @@ def _find_package(place: str | Path, package: str | Path | None, binding: Bindin
             f"the model package of {_show_place(place)} is not at {binding.package} any more "
             f"({error}): say where it is with --package (package=...)"
         ) from error
+
+
+def _check_crop(crop: int) -> int:
+    """Refuse a number that is no crop's id.
+
+    Raises:
+        AbsentError: it does not fit.
+    """
+    if not 0 <= crop < 2**63:
+        raise AbsentError(f"there is no crop {crop} in this gallery")
+    return crop
 
 
 def _show_place(place: str | Path) -> str:

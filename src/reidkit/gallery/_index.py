@@ -70,7 +70,7 @@ class Snapshot:
             (self.people_names, self.people, where.people),
             (self.camera_names, self.cameras, where.cameras),
         ):
-            if wanted:
+            if wanted is not None:
                 numbers = [names[name] for name in wanted if name in names]
                 table = np.zeros(len(names) + 1, np.bool_)
                 table[numbers] = True

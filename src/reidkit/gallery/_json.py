@@ -23,6 +23,7 @@ def answer_as_json(answer: Answer) -> Json:
     for person in fields["people"]:
         for match in person["matches"]:
             match["time"] = format_time(match["time"])
+            match["source"] = _make_text(match["source"])
     return fields
 
 
@@ -54,7 +55,7 @@ def crops_as_json(crops: Crops) -> list[Json]:
         "person": crops.people.tolist(),
         "camera": crops.cameras.tolist(),
         "time": [format_time(time) for time in crops.times.tolist()],
-        "source": crops.sources.tolist(),
+        "source": [_make_text(source) for source in crops.sources],
         "tags": [list(tags) for tags in crops.tags],
         "sha256": crops.digests.tolist(),
         "added": [format_time(time) for time in crops.added.tolist()],
@@ -116,6 +117,11 @@ def audit_as_json(lines: list[AuditLine]) -> list[Json]:
 def audit_from_json(listed: Sequence[Mapping[str, Any]]) -> list[AuditLine]:
     """Give the lines that `audit_as_json` made a list of."""
     return [AuditLine(**{**each, "time": parse_time(each["time"])}) for each in listed]
+
+
+def _make_text(source: str) -> str:
+    """Give a source that is text: a file's name may hold bytes that are none, shown as `?`."""
+    return source.encode(errors="replace").decode()
 
 
 def _parse_match(fields: Mapping[str, Any]) -> CropMatch:

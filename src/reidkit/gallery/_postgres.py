@@ -8,9 +8,14 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.errors import GalleryError, MismatchError
-from reidkit.gallery import _postgres_index, _postgres_people, _postgres_rebinding
-from reidkit.gallery._checks import check_added, check_vectors
+from reidkit.errors import GalleryError
+from reidkit.gallery import (
+    _postgres_index,
+    _postgres_people,
+    _postgres_ranking,
+    _postgres_rebinding,
+)
+from reidkit.gallery._checks import check_added, check_bound, check_search, check_vectors
 from reidkit.gallery._postgres_compacting import rewrite_tables
 from reidkit.gallery._postgres_connections import Connections, Cursor
 from reidkit.gallery._postgres_rows import CROP, filter_crops, to_crops, to_vectors, write_crops
@@ -70,14 +75,8 @@ class PostgresStore:
     ) -> NDArray[np.int64]:
         """Add crops, instead of those of the same person and digest; gives the new ids."""
         with self._begin("write") as (cursor, state):
-            bound = state.current.binding
-            if not bound.same_vectors(binding):
-                raise MismatchError(
-                    f"the gallery holds vectors of model {bound.model_sha256[:12]} (contract "
-                    f"{bound.contract_sha256[:12]}), not of {binding.model_sha256[:12]} "
-                    f"({binding.contract_sha256[:12]}): reembed it, or use its own model"
-                )
-            check_added(crops, vectors, pictures, dimension=bound.dimension)
+            check_bound(state.current.binding, binding)
+            check_added(crops, vectors, pictures, dimension=binding.dimension)
             ids = write_crops(cursor, state.current.table, crops, vectors, pictures)
             note(cursor, "enrol", len(crops), actor=actor)
         return ids
@@ -91,11 +90,38 @@ class PostgresStore:
             note(cursor, action, erased, actor=actor)
         return erased
 
-    def search(self, queries: NDArray[np.float32], count: int, where: Where) -> Found:
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        count: int,
+        where: Where,
+        *,
+        binding: Binding | None = None,
+    ) -> Found:
         """Find the `count` best crops of those meant for each of Q vectors (Q, D)."""
         with self._begin("read") as (cursor, state):
-            check_vectors(queries, len(queries), state.current.binding.dimension)
+            check_bound(state.current.binding, binding)
+            check_search(queries, count, state.current.binding.dimension)
             return _postgres_index.find_best(cursor, state.current, queries, count, where)
+
+    def rank_people(
+        self,
+        query: NDArray[np.float32],
+        count: int,
+        where: Where,
+        *,
+        binding: Binding | None = None,
+    ) -> list[str]:
+        """Name the `count` people whose best crop of those meant is most like a vector (D,)."""
+        with self._begin("read") as (cursor, state):
+            check_bound(state.current.binding, binding)
+            check_search(query[None], count, state.current.binding.dimension)
+            return _postgres_ranking.rank_people(cursor, state.current, query, count, where)
+
+    def read_vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Give the vectors (N, D) of crops by their ids (N,), in that order."""
+        with self._begin("read") as (cursor, state):
+            return _postgres_ranking.read_vectors(cursor, state.current, ids)
 
     def count(self, where: Where) -> int:
         """Count the crops that are meant."""
@@ -120,7 +146,7 @@ class PostgresStore:
 
     def read(self, ids: NDArray[np.int64]) -> Crops:
         """Give crops by their ids, in that order; those that are not there are left out."""
-        wanted = [int(crop) for crop in ids]
+        wanted = ids.tolist()
         with self._begin("read") as (cursor, _):
             cursor.execute(
                 f"SELECT {CROP} FROM reidkit.crop c WHERE c.id = ANY(%s::bigint[])", (wanted,)
@@ -129,10 +155,7 @@ class PostgresStore:
         return to_crops([rows[crop] for crop in wanted if crop in rows])
 
     def find_known(self, people: Sequence[str], digests: Sequence[str]) -> list[str | None]:
-        """Say for each (person, digest) whose crop that picture is: theirs, somebody's, nobody's.
-
-        Of several others it is whoever was added first.
-        """
+        """Say for each (person, digest) whose crop that is: theirs, the first other's, nobody's."""
         with self._begin("read") as (cursor, _):
             return _postgres_people.find_known(cursor, people, digests)
 
@@ -141,7 +164,7 @@ class PostgresStore:
     ) -> Iterator[tuple[Crops, NDArray[np.float32]]]:
         """Give the crops that are meant with their vectors, by id, some at a time.
 
-        Each batch is a transaction of its own, so that nobody waits for a slow reader.
+        Each batch is a transaction of its own: nobody waits for a slow reader.
 
         Raises:
             GalleryError: the gallery was switched to another model meanwhile.
@@ -178,21 +201,25 @@ class PostgresStore:
         with self._begin("write") as (cursor, state):
             _postgres_rebinding.start(cursor, state, binding)
 
-    def list_missing(self, *, after: int, limit: int) -> Crops:
+    def list_missing(self, *, binding: Binding, after: int, limit: int) -> Crops:
         """List crops that lack a vector of the model begun, by id, those after an id."""
         with self._begin("read") as (cursor, state):
-            return _postgres_rebinding.list_missing(cursor, state.next, after, limit)
+            begun = _postgres_rebinding.require_begun(state, binding)
+            return _postgres_rebinding.list_missing(cursor, begun, after, limit)
 
-    def add_vectors(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add_vectors(
+        self, ids: NDArray[np.int64], vectors: NDArray[np.float32], *, binding: Binding
+    ) -> None:
         """Add vectors of the model begun; of crops erased meanwhile they are dropped."""
         with self._begin("write") as (cursor, state):
-            check_vectors(vectors, len(ids), state.next.binding.dimension)
-            _postgres_rebinding.add_vectors(cursor, state.next, ids, vectors)
+            begun = _postgres_rebinding.require_begun(state, binding)
+            check_vectors(vectors, len(ids), begun.binding.dimension)
+            _postgres_rebinding.add_vectors(cursor, begun, ids, vectors)
 
-    def finish_rebinding(self, *, drop_missing: bool, actor: str) -> int:
+    def finish_rebinding(self, *, binding: Binding, dropping: NDArray[np.int64], actor: str) -> int:
         """Switch to the model begun at once; the older vectors and their index are dropped."""
         with self._begin("switch") as (cursor, state):
-            return _postgres_rebinding.finish(cursor, state, drop_missing=drop_missing, actor=actor)
+            return _postgres_rebinding.finish(cursor, state, binding, dropping, actor=actor)
 
     def note(self, action: str, count: int, *, actor: str) -> None:
         """Add a line to the audit, which a trigger keeps from being changed or removed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -218,12 +219,17 @@ class Connections:
 
 def _parse(dsn: str) -> dict[str, Any]:
     try:
-        return conninfo.conninfo_to_dict(dsn)
+        parts = conninfo.conninfo_to_dict(dsn)
     except psycopg.Error:  # its text may quote the password
+        parts = {"port": "unreadable"}
+    # A password that holds @, / or : unencoded spills over into these.
+    spilled = any("@" in str(parts.get(name, "")) for name in ("host", "dbname"))
+    if spilled or not re.fullmatch(r"[0-9,]*", str(parts.get("port", ""))):
         raise GalleryError(
             "the gallery's address is no PostgreSQL DSN such as postgresql://user@host/database: "
-            "special characters in it have to be percent-encoded"
+            "special characters in its password have to be percent-encoded (@ is %40)"
         ) from None
+    return parts
 
 
 def _explain(error: psycopg.Error, dsn: str) -> str:

@@ -12,9 +12,9 @@ from reidkit.gallery._postgres_rows import filter_crops, to_vectors
 from reidkit.gallery._postgres_schema import Generation
 from reidkit.gallery._values import Found, Where
 
-_FEW = 2
-"""So many queries the server scans for, one after the other (55 ms each over 20,000 x 512);
-streaming all vectors once (130 ms) costs less for more."""
+_FEW = 3
+"""So many queries the server scans for, one after the other (57 ms each over 20,000 x 512);
+streaming all vectors once (250 ms, 315 ms for 64 queries) costs less for more."""
 
 _SPARE = 16
 """Candidates beyond those asked for: the server's float32 sums round otherwise than ours."""

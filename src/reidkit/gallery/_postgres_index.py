@@ -23,11 +23,19 @@ from reidkit.gallery._values import EVERYTHING, Found, StoreFacts, Where
 INDEX_LEAST = 20_000
 """With so many crops or fewer left by the filter, search is exact."""
 
+_WORTH = 1000
+"""With fewer crops for each query, streaming their vectors once for all queries costs less."""
+
 LONGEST_INDEXED = 4000
 """The most dimensions that pgvector's index over `halfvec` takes."""
 
 _OVER = 4
 """Candidates fetched for each crop asked for; float16 and the graph order them roughly."""
+
+_WIDTH = 200
+_WIDTH_FILTERED = 1000
+"""How many candidates the graph is searched with. Under a filter 200 found but 94 of 100 (20,000
+crops, six cameras), 1,000 all of them; a query took 13 ms instead of 7."""
 
 _MEASURED = 64
 _BEST = 10
@@ -89,8 +97,26 @@ def find_best(
     where: Where,
 ) -> Found:
     """Find the `count` best crops for each query (Q, D), by the index where it helps."""
-    if not generation.indexed or not 0 < count <= INDEX_LEAST // (2 * _OVER):
+    ranked = walk(cursor, generation, queries, count, where)
+    if ranked is None:
         return find_exact(cursor, generation, queries, count, where)
+    return gather(ranked, len(queries), count)
+
+
+def walk(
+    cursor: Cursor,
+    generation: Generation,
+    queries: NDArray[np.float32],
+    count: int,
+    where: Where,
+) -> list[Ranked] | None:
+    """Give the `count` best crops for each query (Q, D) by the index; `None` where it is no help.
+
+    That is where there is none, where the filter leaves few crops, and where it does not find
+    enough.
+    """
+    if not generation.indexed or not 0 < count <= INDEX_LEAST // (2 * _OVER):
+        return None
     condition, values = filter_crops(where)
     cursor.execute(
         f"SELECT count(*) FROM (SELECT FROM reidkit.crop c WHERE {condition} LIMIT %s) meant",
@@ -98,11 +124,8 @@ def find_best(
     )
     row = cursor.fetchone()
     if row is None or row[0] <= INDEX_LEAST:
-        return find_exact(cursor, generation, queries, count, where)
-    ranked = _walk(cursor, generation, queries, count, where)
-    if ranked is None:
-        return find_exact(cursor, generation, queries, count, where)
-    return gather(ranked, len(queries), count)
+        return None
+    return _walk(cursor, generation, queries, count, where)
 
 
 def measure_recall(cursor: Cursor, generation: Generation) -> float | None:
@@ -152,7 +175,9 @@ def _share(
 ) -> float:
     # One more than ten, since each finds itself.
     exact = find_exact(cursor, generation, queries, _BEST + 1, where).scores
-    found = find_best(cursor, generation, queries, _BEST + 1, where).scores
+    found = np.concatenate(
+        [find_best(cursor, generation, query[None], _BEST + 1, where).scores for query in queries]
+    )
     least = np.min(exact, axis=1, keepdims=True, where=np.isfinite(exact), initial=np.inf)
     true = np.isfinite(exact).sum(axis=1) - 1
     right = np.maximum((np.isfinite(found) & (found >= least - 1e-6)).sum(axis=1) - 1, 0)
@@ -169,8 +194,8 @@ def _walk(
     """Ask the index for each query; `None` where it gives up before it has found enough."""
     dimension = generation.binding.dimension
     limit = _OVER * count
-    width = min(max(200, limit), 1000)
-    _set(cursor, _PLAN | {"hnsw.ef_search": str(width)})
+    width = _WIDTH if where == EVERYTHING else _WIDTH_FILTERED
+    _set(cursor, _PLAN | {"hnsw.ef_search": str(max(width, min(limit, 1000)))})
     text, values = select_vectors(generation, where)
     text += f" ORDER BY v.embedding::halfvec({dimension}) <#> %b::halfvec({dimension}) LIMIT %s"
     ranked = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.errors import GalleryError
+from reidkit.gallery._checks import check_begun
 from reidkit.gallery._postgres_connections import Cursor
 from reidkit.gallery._postgres_rows import CROP, to_crops, write_vectors
 from reidkit.gallery._postgres_schema import Generation, State, add_generation, note
@@ -26,6 +26,17 @@ def start(cursor: Cursor, state: State, binding: Binding) -> None:
         number = max(number, begun.number + 1)
         drop_generation(cursor, begun)
     add_generation(cursor, number, binding, current=False)
+
+
+def require_begun(state: State, binding: Binding) -> Generation:
+    """Give the generation begun, which is to be of `binding`'s vectors.
+
+    Raises:
+        GalleryError: none was begun, or one of another model.
+    """
+    begun = state.next
+    check_begun(begun.binding, binding)
+    return begun
 
 
 def list_missing(cursor: Cursor, begun: Generation, after: int, limit: int) -> Crops:
@@ -51,26 +62,19 @@ def add_vectors(
     )
 
 
-def finish(cursor: Cursor, state: State, *, drop_missing: bool, actor: str) -> int:
-    """Switch to the model begun; gives how many crops without a vector of it were dropped.
-
-    Raises:
-        GalleryError: crops lack a vector and are not to be dropped, or nothing was begun.
-    """
-    begun = state.next
-    lacking = f"NOT EXISTS (SELECT FROM {begun.table} v WHERE v.crop = c.id)"
-    if drop_missing:
-        cursor.execute(f"DELETE FROM reidkit.crop c WHERE {lacking}")
-        dropped = cursor.rowcount
-    else:
-        dropped = 0
-        cursor.execute(f"SELECT count(*) FROM reidkit.crop c WHERE {lacking}")
-        row = cursor.fetchone()
-        if row is None or row[0]:
-            raise GalleryError(
-                f"{0 if row is None else row[0]} crops have no vector of the model begun: add "
-                "them, or drop these crops"
-            )
+def finish(
+    cursor: Cursor, state: State, binding: Binding, dropping: NDArray[np.int64], *, actor: str
+) -> int:
+    """Switch to the model begun; see `Store.finish_rebinding`."""
+    begun = require_begun(state, binding)
+    cursor.execute(
+        "SELECT c.id FROM reidkit.crop c WHERE NOT EXISTS "
+        f"(SELECT FROM {begun.table} v WHERE v.crop = c.id)"
+    )
+    missing = [row[0] for row in cursor.fetchall()]
+    if not set(missing).issubset(dropping.tolist()):
+        return -1
+    cursor.execute("DELETE FROM reidkit.crop WHERE id = ANY(%s::bigint[])", (missing,))
     drop_generation(cursor, state.current)
     lost = state.current.indexed or state.current.lost_index
     cursor.execute(
@@ -80,7 +84,7 @@ def finish(cursor: Cursor, state: State, *, drop_missing: bool, actor: str) -> i
     cursor.execute("SELECT count(*) FROM reidkit.crop")
     row = cursor.fetchone()
     note(cursor, "reembed", 0 if row is None else int(row[0]), actor=actor)
-    return dropped
+    return len(missing)
 
 
 def drop_generation(cursor: Cursor, generation: Generation) -> None:

@@ -25,7 +25,7 @@ def filter_crops(where: Where) -> tuple[str, list[object]]:
     conditions: list[str] = []
     values: list[object] = []
     for column, names in (("person", where.people), ("camera", where.cameras)):
-        if names:
+        if names is not None:
             conditions.append(f"c.{column} = ANY(%s::text[])")
             values.append(list(names))
     for condition, limit in (

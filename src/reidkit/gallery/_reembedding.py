@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from reidkit.errors import GalleryError, ImageError
 from reidkit.gallery._enrolling import Refused, embed_pictures
 from reidkit.gallery._pictures import Picture, decode_picture, read_picture
 from reidkit.gallery._stores import Store
-from reidkit.gallery._values import EVERYTHING, Binding, Crops
+from reidkit.gallery._values import EVERYTHING, Binding
 from reidkit.models import Model
 from reidkit.records import Progress
 
 _TOGETHER = 128
+_HELD_BYTES = 2**27
+"""Decoded pictures that wait for each other at most, one apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +50,54 @@ def reembed(
     store.start_rebinding(binding)
     total = store.count(EVERYTHING)
     missing: dict[int, Refused] = {}
-    after = done = 0
-    while len(crops := store.list_missing(after=after, limit=_TOGETHER)):
-        after = int(crops.ids[-1])
-        _embed_some(store, model, crops, missing)
-        done += len(crops)
+    done = 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
         if progress is not None:
             progress(min(done, total), total)
-    dropped = _finish(store, missing, drop_missing=drop_missing, actor=actor)
+
+    dropped = -1
+    while dropped < 0:  # somebody may enrol between the last crop and the switch
+        _embed_missing(store, model, binding, missing, tell)
+        if missing and not drop_missing:
+            _refuse_missing(store, missing)
+        dropping = np.array(sorted(missing), np.int64)
+        dropped = store.finish_rebinding(binding=binding, dropping=dropping, actor=actor)
     return Reembedded(store.count(EVERYTHING), dropped, tuple(missing.values()))
 
 
-def _embed_some(store: Store, model: Model, crops: Crops, missing: dict[int, Refused]) -> None:
-    pictures: list[Picture] = []
-    rows = []
-    for row, crop in enumerate(crops.ids.tolist()):
-        source, digest = crops.sources[row], crops.digests[row]
-        try:
-            pictures.append(_find_picture(store, crop, source, digest))
-            rows.append(row)
-        except ImageError as error:
-            missing[crop] = Refused(source or f"crop {crop}", error.reason)
+def _embed_missing(
+    store: Store,
+    model: Model,
+    binding: Binding,
+    missing: dict[int, Refused],
+    tell: Callable[[int], None],
+) -> None:
+    """Embed the crops that lack a vector; those that cannot be are added to `missing`."""
+    after = 0
+    while len(crops := store.list_missing(binding=binding, after=after, limit=_TOGETHER)):
+        after = int(crops.ids[-1])
+        crops = crops.select(np.array([crop not in missing for crop in crops.ids.tolist()]))
+        held: dict[int, Picture] = {}
+        for row, crop in enumerate(crops.ids.tolist()):
+            source, digest = crops.sources[row], crops.digests[row]
+            try:
+                held[crop] = _find_picture(store, crop, source, digest)
+            except ImageError as error:
+                missing[crop] = Refused(source or f"crop {crop}", error.reason)
+            if sum(picture.pixels.nbytes for picture in held.values()) > _HELD_BYTES:
+                _embed_some(store, model, binding, held)
+                held = {}
+        _embed_some(store, model, binding, held)
+        tell(len(crops))
+
+
+def _embed_some(store: Store, model: Model, binding: Binding, pictures: dict[int, Picture]) -> None:
     if pictures:
-        store.add_vectors(crops.ids[rows], embed_pictures(model, pictures))
+        vectors = embed_pictures(model, list(pictures.values()))
+        store.add_vectors(np.array(list(pictures), np.int64), vectors, binding=binding)
 
 
 def _find_picture(store: Store, crop: int, source: str, digest: str) -> Picture:
@@ -87,16 +117,19 @@ def _find_picture(store: Store, crop: int, source: str, digest: str) -> Picture:
     return picture
 
 
-def _finish(store: Store, missing: dict[int, Refused], *, drop_missing: bool, actor: str) -> int:
-    """Switch, unless crops would be lost that nobody agreed to lose."""
-    try:
-        return store.finish_rebinding(drop_missing=drop_missing, actor=actor)
-    except GalleryError as error:
-        if not missing:
-            raise
-        names = ", ".join(f"{each.name} ({each.reason})" for each in list(missing.values())[:10])
-        raise GalleryError(
-            f"{len(missing)} crops cannot be embedded again, so that nothing was switched and the "
-            f"gallery works as before: {names}. Bring the pictures back and run this again, or "
-            "erase those crops with --drop-missing (drop_missing=True)"
-        ) from error
+def _refuse_missing(store: Store, missing: dict[int, Refused]) -> None:
+    """Stop where crops would be lost that nobody agreed to lose; those erased meanwhile are not.
+
+    Raises:
+        GalleryError: some are still there.
+    """
+    there = store.read(np.array(sorted(missing), np.int64)).ids.tolist()
+    if not there:
+        return
+    listed = [missing[crop] for crop in there[:10]]
+    names = ", ".join(f"{each.name} ({each.reason})" for each in listed)
+    raise GalleryError(
+        f"{len(there)} crops cannot be embedded again, so that nothing was switched and the "
+        f"gallery works as before: {names}. Bring the pictures back and run this again, or "
+        "erase those crops with --drop-missing (drop_missing=True)"
+    )

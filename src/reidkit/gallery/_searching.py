@@ -78,6 +78,57 @@ def find_best(
     return Found(ids, scores)
 
 
+def find_people(
+    searched: Searched,
+    query: NDArray[np.float32],
+    count: int,
+    mask: NDArray[np.bool_] | None,
+    *,
+    people: NDArray[np.int32],
+) -> list[int] | None:
+    """Find the `count` people whose best row of those in the mask (N,) scores best, exactly.
+
+    `people` (N,) numbers whose each row is; gives their numbers, the best first, equal scores by
+    id. `None` where a row that is needed was erased meanwhile.
+    """
+    if count == 0:
+        return []
+    rows = _choose_of_people(searched, query[None], count, mask, people)
+    exact = _rescore(searched, query[None], [rows])
+    if exact is None:
+        return None
+    order = np.lexsort((rows, -exact[0]))
+    _, first = np.unique(people[rows[order]], return_index=True)
+    best: list[int] = people[rows[order[np.sort(first)[:count]]]].tolist()
+    return best
+
+
+def _choose_of_people(
+    searched: Searched,
+    query: NDArray[np.float32],
+    count: int,
+    mask: NDArray[np.bool_] | None,
+    people: NDArray[np.int32],
+) -> NDArray[np.intp]:
+    """List, ascending, every row that may be the best of one of the best people."""
+    chosen = None
+    if mask is not None and np.count_nonzero(mask) < _GATHERED_FEW * len(mask):
+        chosen, mask = np.flatnonzero(mask), None
+    parts = [(np.zeros(0, np.intp), np.zeros(0, np.float32), np.zeros(0, np.float32))]
+    for block, products, errors in _screen(searched, query, chosen):
+        kept = slice(None) if mask is None else mask[block]
+        values, allowed = products[0, kept], errors[0, kept]
+        parts.append((block[kept], values - allowed, values + allowed))
+    rows, lowers, uppers = (np.concatenate(column) for column in zip(*parts, strict=True))
+    owners = people[rows]
+    # What each person's best row is known to reach, and what `count` people reach.
+    reached = np.full(int(owners.max(initial=-1)) + 1, -np.inf, np.float32)
+    np.maximum.at(reached, owners, lowers)
+    least = np.partition(reached, -count)[-count] if len(reached) >= count else -np.inf
+    wanted: NDArray[np.intp] = rows[uppers >= np.maximum(reached[owners], least)]
+    return wanted
+
+
 def _choose_rows(
     searched: Searched, queries: NDArray[np.float32], count: int, mask: NDArray[np.bool_] | None
 ) -> list[NDArray[np.intp]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit import disk
-from reidkit.errors import ArgumentError, GalleryError, MismatchError
+from reidkit.errors import ArgumentError, GalleryError
 from reidkit.gallery import _sqlite_compacting as compacting
 from reidkit.gallery import _sqlite_people
 from reidkit.gallery import _sqlite_rebinding as rebinding
 from reidkit.gallery import _sqlite_rows as rows
-from reidkit.gallery._checks import check_added, check_vectors
-from reidkit.gallery._searching import find_best
+from reidkit.gallery._checks import check_added, check_bound
 from reidkit.gallery._sqlite_connections import Connections
 from reidkit.gallery._sqlite_index import Follower
 from reidkit.gallery._sqlite_recall import measure_recall
 from reidkit.gallery._sqlite_schema import DATABASE, make_database, write_audit
+from reidkit.gallery._sqlite_searching import Searcher
 from reidkit.gallery._values import (
     AuditLine,
     Binding,
@@ -32,9 +31,6 @@ from reidkit.gallery._values import (
     StoreFacts,
     Where,
 )
-
-_TRIES = 8
-"""How often a search begins anew because others erased crops while it read their vectors."""
 
 
 def create(path: Path, binding: Binding, pictures: KeptPictures, *, actor: str) -> None:
@@ -76,6 +72,7 @@ class SqliteStore:
             raise GalleryError(f"{path} holds no gallery: `reidkit gallery create` makes one")
         self._connections = Connections(file)
         self._follower = Follower(self._connections, memory=memory)
+        self._searcher = Searcher(self._connections, self._follower)
 
     def binding(self) -> Binding:
         """Say what the vectors are of."""
@@ -109,14 +106,7 @@ class SqliteStore:
         check_added(crops, vectors, pictures, dimension=binding.dimension)
         with self._connections.write() as connection:
             generation = rebinding.read_generation(connection)
-            bound = rebinding.read_binding(connection, generation)
-            if not bound.same_vectors(binding):
-                raise MismatchError(
-                    f"the gallery's vectors are of model {bound.model_sha256[:12]} (contract "
-                    f"{bound.contract_sha256[:12]}), these of {binding.model_sha256[:12]} "
-                    f"({binding.contract_sha256[:12]}): embed with the gallery's model, or change "
-                    "it with `reidkit gallery reembed`"
-                )
+            check_bound(rebinding.read_binding(connection, generation), binding)
             if len(crops) == 0:
                 return np.zeros(0, np.int64)
             ids, kept = rows.insert_crops(connection, crops)
@@ -136,28 +126,37 @@ class SqliteStore:
             write_audit(connection, actor, action, len(ids))
         return len(ids)
 
-    def search(self, queries: NDArray[np.float32], count: int, where: Where) -> Found:
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        count: int,
+        where: Where,
+        *,
+        binding: Binding | None = None,
+    ) -> Found:
         """Find the `count` best crops for each of Q unit vectors (Q, D), exactly; see `Store`.
 
         Raises:
             ShapeError, ArgumentError: queries of another dimension or not finite, or a negative
                 count.
+            MismatchError: the gallery is bound to other vectors than `binding`'s.
         """
-        if count < 0:
-            raise ArgumentError(f"count is {count}, expected at least 0")
-        for _ in range(_TRIES):
-            snapshot, generation = self._follower.follow()
-            check_vectors(queries, len(queries), snapshot.codes.values.shape[1])
-            tagged = None
-            if where.tags:
-                with self._connections.read() as connection:
-                    ids = rows.list_ids(connection, Where(tags=where.tags))
-                tagged = np.array(ids, np.int64)
-            searched = snapshot.view(functools.partial(self._read_vectors, generation))
-            found = find_best(searched, queries, count, snapshot.choose(where, tagged))
-            if found is not None:
-                return found
-        raise GalleryError("others erase crops faster than they can be searched: try again")
+        return self._searcher.search(queries, count, where, binding)
+
+    def rank_people(
+        self,
+        query: NDArray[np.float32],
+        count: int,
+        where: Where,
+        *,
+        binding: Binding | None = None,
+    ) -> list[str]:
+        """Name the `count` people whose best crop is most like a vector, exactly; see `Store`."""
+        return self._searcher.rank_people(query, count, where, binding)
+
+    def read_vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Give the vectors (N, D) of crops by their ids (N,); see `Store`."""
+        return self._searcher.read_vectors(ids)
 
     def count(self, where: Where) -> int:
         """Count the crops that are meant."""
@@ -230,22 +229,22 @@ class SqliteStore:
         with self._connections.write() as connection:
             rebinding.start(connection, binding)
 
-    def list_missing(self, *, after: int, limit: int) -> Crops:
+    def list_missing(self, *, binding: Binding, after: int, limit: int) -> Crops:
         """List crops that lack a vector of the model begun, by id, those after an id."""
         with self._connections.read() as connection:
-            return rebinding.list_missing(connection, after=after, limit=limit)
+            return rebinding.list_missing(connection, binding, after=after, limit=limit)
 
-    def add_vectors(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add_vectors(
+        self, ids: NDArray[np.int64], vectors: NDArray[np.float32], *, binding: Binding
+    ) -> None:
         """Add vectors of the model begun; of crops erased meanwhile they are dropped."""
         with self._connections.write() as connection:
-            bound = rebinding.read_binding(connection, rebinding.require_begun(connection))
-            check_vectors(vectors, len(ids), bound.dimension)
-            rebinding.add_vectors(connection, ids, vectors)
+            rebinding.add_vectors(connection, binding, ids, vectors)
 
-    def finish_rebinding(self, *, drop_missing: bool, actor: str) -> int:
+    def finish_rebinding(self, *, binding: Binding, dropping: NDArray[np.int64], actor: str) -> int:
         """Switch to the model begun at once, and count the crops erased for it; see `Store`."""
         with self._connections.write() as connection:
-            return rebinding.finish(connection, drop_missing=drop_missing, actor=actor)
+            return rebinding.finish(connection, binding, dropping, actor=actor)
 
     def note(self, action: str, count: int, *, actor: str) -> None:
         """Add a line to the audit, which nothing changes or removes."""
@@ -269,6 +268,14 @@ class SqliteStore:
         compacting.compact(self._connections, actor=actor)
         self._follower.forget()
 
+    def build_index(self, *, actor: str) -> None:
+        """Refuse: search is exact and in memory, no index would make it faster.
+
+        Raises:
+            GalleryError: always.
+        """
+        raise GalleryError("a gallery in a folder needs no index: its search is exact as it is")
+
     def facts(self, *, measure: bool = False) -> StoreFacts:
         """Say how it searches and what it takes up; `measure` finds out the recall anew."""
         if measure:
@@ -283,10 +290,6 @@ class SqliteStore:
         """Let go of the database."""
         self._follower.close()
         self._connections.close()
-
-    def _read_vectors(self, generation: int, ids: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        with self._connections.read() as connection:
-            return rows.read_vectors(connection, generation, ids)
 
 
 def _sync(folder: Path) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from reidkit.gallery import _sqlite_rows as rows
 from reidkit.gallery._index import Index, Known, Snapshot
 from reidkit.gallery._sqlite_connections import Connections, connect, explain
-from reidkit.gallery._values import EVERYTHING
+from reidkit.gallery._sqlite_rebinding import read_binding
+from reidkit.gallery._values import EVERYTHING, Binding
 
 
 class Follower:
@@ -29,11 +30,12 @@ class Follower:
         self._index: Index | None = None
         self._version = -1
         self._generation = 0
+        self._binding = Binding("", "", 0)
         self._last_crop = 0
         self._last_change = 0
 
-    def follow(self) -> tuple[Snapshot, int]:
-        """Give the index as the database is now, and the generation of its vectors."""
+    def follow(self) -> tuple[Snapshot, int, Binding]:
+        """Give the index as the database is now, the generation of its vectors, and of what."""
         with self._lock, explain(self._connections.file):
             if self._connection is None:
                 with self._connections.lend():  # refuses what is closed
@@ -48,7 +50,7 @@ class Follower:
                 self._version = version
             else:
                 index = self._index
-            return index.snapshot(), self._generation
+            return index.snapshot(), self._generation, self._binding
 
     def describe(self) -> tuple[int, bool]:
         """Give the bytes that the index takes up, and whether it holds float32 vectors."""
@@ -77,22 +79,20 @@ class Follower:
         generation, erased_before = connection.execute(
             "SELECT generation, erased_before FROM gallery"
         ).fetchone()
-        index = self._index
+        index, binding = self._index, read_binding(connection, generation)
         last_change = rows.read_sequence(connection, "erased")
         if index is None or generation != self._generation:
-            (dimension,) = connection.execute(
-                "SELECT dimension FROM binding WHERE generation = ?", (generation,)
-            ).fetchone()
             (count,) = connection.execute("SELECT count(*) FROM crop").fetchone()
             self._forget()
-            index = Index(dimension, memory=self._memory)
+            index = Index(binding.dimension, memory=self._memory)
             index.reserve(count)
         elif last_change > self._last_change:
             index.drop(self._list_erased(connection, index, erased_before))
         for part in rows.scan(connection, generation, after=self._last_crop):
             index.append(_to_known(part))
             self._last_crop = part[-1][0]
-        self._index, self._generation, self._last_change = index, generation, last_change
+        self._index, self._last_change = index, last_change
+        self._generation, self._binding = generation, binding
         return index
 
     def _list_erased(

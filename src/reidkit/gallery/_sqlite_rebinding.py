@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from reidkit.errors import GalleryError
 from reidkit.gallery import _sqlite_rows as rows
+from reidkit.gallery._checks import check_begun, check_vectors
 from reidkit.gallery._sqlite_schema import GENERATION, insert_binding, write_audit
 from reidkit.gallery._values import Binding, Crops
 
@@ -44,9 +45,11 @@ def start(connection: sqlite3.Connection, binding: Binding) -> None:
     insert_binding(connection, max(current, begun or 0) + 1, binding)
 
 
-def list_missing(connection: sqlite3.Connection, *, after: int, limit: int) -> Crops:
+def list_missing(
+    connection: sqlite3.Connection, binding: Binding, *, after: int, limit: int
+) -> Crops:
     """List crops that lack a vector of the generation begun, by id."""
-    base = require_begun(connection) * GENERATION
+    base = require_begun(connection, binding) * GENERATION
     missing = connection.execute(
         "SELECT id FROM crop WHERE id > ? AND NOT EXISTS "
         "(SELECT 1 FROM vector WHERE key = ? + id) ORDER BY id LIMIT ?",
@@ -56,21 +59,28 @@ def list_missing(connection: sqlite3.Connection, *, after: int, limit: int) -> C
 
 
 def add_vectors(
-    connection: sqlite3.Connection, ids: NDArray[np.int64], vectors: NDArray[np.float32]
+    connection: sqlite3.Connection,
+    binding: Binding,
+    ids: NDArray[np.int64],
+    vectors: NDArray[np.float32],
 ) -> None:
     """Write vectors of the generation begun, of the crops that are still there."""
+    begun = require_begun(connection, binding)
+    check_vectors(vectors, len(ids), binding.dimension)
     there = {
         crop
         for crop in ids.tolist()
         if connection.execute("SELECT 1 FROM crop WHERE id = ?", (crop,)).fetchone()
     }
     kept = np.array([crop in there for crop in ids.tolist()], np.bool_)
-    rows.insert_vectors(connection, require_begun(connection), ids[kept].tolist(), vectors[kept])
+    rows.insert_vectors(connection, begun, ids[kept].tolist(), vectors[kept])
 
 
-def finish(connection: sqlite3.Connection, *, drop_missing: bool, actor: str) -> int:
+def finish(
+    connection: sqlite3.Connection, binding: Binding, dropping: NDArray[np.int64], *, actor: str
+) -> int:
     """Put the generation begun in the place of the one in use; see `Store.finish_rebinding`."""
-    begun = require_begun(connection)
+    begun = require_begun(connection, binding)
     missing = [
         crop
         for (crop,) in connection.execute(
@@ -78,11 +88,8 @@ def finish(connection: sqlite3.Connection, *, drop_missing: bool, actor: str) ->
             (begun * GENERATION,),
         )
     ]
-    if missing and not drop_missing:
-        raise GalleryError(
-            f"{len(missing)} crops have no vector of the new model, such as crop {missing[0]}: "
-            "embed them too, or let them be erased (drop_missing)"
-        )
+    if not set(missing).issubset(dropping.tolist()):
+        return -1
     rows.erase_crops(connection, missing)
     _drop(connection, read_generation(connection))
     connection.execute(
@@ -93,15 +100,16 @@ def finish(connection: sqlite3.Connection, *, drop_missing: bool, actor: str) ->
     return len(missing)
 
 
-def require_begun(connection: sqlite3.Connection) -> int:
-    """Give the generation begun.
+def require_begun(connection: sqlite3.Connection, binding: Binding) -> int:
+    """Give the generation begun, which is to be of `binding`'s vectors.
 
     Raises:
-        GalleryError: none was begun, or it was finished.
+        GalleryError: none was begun, or it was finished, or one of another model was begun.
     """
     begun = _find_begun(connection, read_generation(connection))
     if begun is None:
         raise GalleryError("no change to another model was begun: begin with start_rebinding")
+    check_begun(read_binding(connection, begun), binding)
     return begun
 
 

@@ -22,7 +22,7 @@ def write_condition(where: Where) -> tuple[str, list[object]]:
     terms: list[str] = []
     values: list[object] = []
     for column, names in (("person", where.people), ("camera", where.cameras)):
-        if names:
+        if names is not None:
             terms.append(f"{column} IN (SELECT value FROM json_each(?))")
             values.append(_list_names(names))
     for term, bound in (
@@ -80,7 +80,7 @@ def read_crops(connection: sqlite3.Connection, ids: Sequence[int]) -> Crops:
         _to_objects(columns[1]),
         _to_objects(columns[2]),
         np.array(columns[3], np.float64),  # None becomes NaN
-        _to_objects(columns[4]),
+        _to_objects([_from_text(source) for source in columns[4]]),
         _to_objects([tuple(tags.get(crop, ())) for crop in columns[0]]),
         _to_objects(columns[5]),
         np.array(columns[6], np.float64),
@@ -111,7 +111,7 @@ def insert_crops(connection: sqlite3.Connection, crops: Crops) -> tuple[list[int
                 crops.people[place],
                 crops.cameras[place],
                 _to_null(crops.times[place]),
-                _to_unicode(crops.sources[place]),
+                _to_text(crops.sources[place]),
                 crops.digests[place],
                 now if math.isnan(crops.added[place]) else float(crops.added[place]),
             )
@@ -204,9 +204,17 @@ def _to_null(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _to_unicode(text: str) -> str:
-    # A file's name need not be Unicode, what the database keeps must be.
-    return text.encode("utf-8", "replace").decode()
+def _to_text(source: str) -> str | bytes:
+    """Give a source as it is kept: a file's name that is no Unicode by its bytes."""
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        return source.encode("utf-8", "surrogateescape")
+    return source
+
+
+def _from_text(kept: str | bytes) -> str:
+    return kept if isinstance(kept, str) else kept.decode("utf-8", "surrogateescape")
 
 
 def _to_objects(values: Sequence[object]) -> NDArray[np.object_]:

@@ -60,11 +60,44 @@ class Store(Protocol):
     def remove(self, where: Where, *, actor: str, action: str = "erase") -> int:
         """Erase crops, with their vectors of any model, pictures and tags, and count them."""
 
-    def search(self, queries: NDArray[np.float32], count: int, where: Where) -> Found:
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        count: int,
+        where: Where,
+        *,
+        binding: Binding | None = None,
+    ) -> Found:
         """Find the `count` best crops of those meant for each of Q vectors (Q, D).
 
         The filter comes first: what it leaves out takes no place among the best. Equal scores go
         by id.
+
+        Raises:
+            MismatchError: what would be searched are other vectors than `binding`'s, if given.
+        """
+
+    def rank_people(
+        self,
+        query: NDArray[np.float32],
+        count: int,
+        where: Where,
+        *,
+        binding: Binding | None = None,
+    ) -> list[str]:
+        """Name the `count` people whose best crop of those meant is most like a vector (D,).
+
+        Equal scores go by the ids of those crops.
+
+        Raises:
+            MismatchError: as for `search`.
+        """
+
+    def read_vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Give the vectors (N, D) of crops by their ids (N,), in that order.
+
+        Raises:
+            AbsentError: one of them is not there.
         """
 
     def count(self, where: Where) -> int:
@@ -99,19 +132,30 @@ class Store(Protocol):
     def start_rebinding(self, binding: Binding) -> None:
         """Begin to collect vectors of another model; those collected for this one stay."""
 
-    def list_missing(self, *, after: int, limit: int) -> Crops:
-        """List crops that lack a vector of the model begun, by id, those after an id."""
-
-    def add_vectors(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Add vectors of the model begun; of crops erased meanwhile they are dropped."""
-
-    def finish_rebinding(self, *, drop_missing: bool, actor: str) -> int:
-        """Switch to the model begun at once; the older vectors are erased.
-
-        Crops that lack a vector are erased with `drop_missing`; gives how many.
+    def list_missing(self, *, binding: Binding, after: int, limit: int) -> Crops:
+        """List crops that lack a vector of the model begun, by id, those after an id.
 
         Raises:
-            GalleryError: crops lack a vector and are not to be dropped, or nothing was begun.
+            GalleryError: nothing was begun, or somebody began to move to another model.
+        """
+
+    def add_vectors(
+        self, ids: NDArray[np.int64], vectors: NDArray[np.float32], *, binding: Binding
+    ) -> None:
+        """Add vectors of the model begun; of crops erased meanwhile they are dropped.
+
+        Raises:
+            GalleryError: as for `list_missing`.
+        """
+
+    def finish_rebinding(self, *, binding: Binding, dropping: NDArray[np.int64], actor: str) -> int:
+        """Switch to the model begun at once; the older vectors are erased.
+
+        Crops `dropping` (N,) that lack a vector are erased; gives how many. Where others lack one
+        too nothing is changed, and -1 is given: they were enrolled meanwhile.
+
+        Raises:
+            GalleryError: as for `list_missing`.
         """
 
     def note(self, action: str, count: int, *, actor: str) -> None:
@@ -122,6 +166,13 @@ class Store(Protocol):
 
     def compact(self, *, actor: str) -> None:
         """Give back space, and overwrite or drop every trace of what was erased."""
+
+    def build_index(self, *, actor: str) -> None:
+        """Build an approximate index, which makes searches of large galleries faster.
+
+        Raises:
+            GalleryError: this store has none, or cannot build one for such vectors.
+        """
 
     def facts(self, *, measure: bool = False) -> StoreFacts:
         """Say how it searches and what it takes up; `measure` finds out the recall anew."""

@@ -20,6 +20,14 @@ LONGEST_NAME = 200
 LONGEST_SOURCE = 4096
 MOST_TAGS = 32
 
+EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
+"""The years 1 to 9999, in seconds since 1970 (UTC)."""
+
+_INVISIBLE = frozenset("\u200b\u200e\u200f\u2060\ufeff\u00ad\u061c") | frozenset(
+    map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+)
+"""Zero-width spaces and what changes the direction of writing. Joiners are parts of words."""
+
 _COLUMNS = {
     "ids": np.int64,
     "people": np.object_,
@@ -93,8 +101,9 @@ class Crops:
         for name in ("people", "cameras"):
             made[name][:] = [check_name(text, name) for text in made[name]]
         for source in made["sources"]:
-            if len(source) > LONGEST_SOURCE:
-                raise ArgumentError(f"a source has {len(source)} characters, at most 4096 are kept")
+            _check_source(source)
+        for name in ("times", "added"):
+            _check_moments(made[name], name)
         return cls(**made)
 
     def __len__(self) -> int:
@@ -118,10 +127,10 @@ def join_crops(parts: Sequence[Crops]) -> Crops:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which crops are meant; what is `None` or empty limits nothing.
+    """Which crops are meant; what is `None` limits nothing.
 
     Fields:
-        people, cameras: any of these.
+        people, cameras: any of these; none of them where the tuple is empty.
         since, until: taken at or after, and before; seconds since 1970 (UTC). A crop of unknown
             time is then not meant.
         tags: all of these.
@@ -175,7 +184,7 @@ class Found:
 class Binding:
     """What a gallery's vectors are of: one model behind one input contract.
 
-    `package` is the model package's folder when it was last seen, which may have moved since.
+    `package` is the model package's folder when the gallery was made, or moved to this model.
     """
 
     model_sha256: str
@@ -261,6 +270,11 @@ def check_name(text: object, what: str) -> str:
         raise ArgumentError(f"{what}: {len(text)} characters are too long, at most {LONGEST_NAME}")
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
         raise ArgumentError(f"{what}: {text!r} holds control characters")
+    if not _INVISIBLE.isdisjoint(text):
+        raise ArgumentError(
+            f"{what}: {text!r} holds characters that are not seen, or that turn the writing "
+            "round: two names could look alike"
+        )
     return text
 
 
@@ -290,3 +304,19 @@ def _fill_column(count: int, dtype: type, values: object) -> NDArray[np.generic]
     else:
         column[:] = np.asarray(values, dtype)
     return column
+
+
+def _check_source(source: object) -> None:
+    """Refuse what no store can keep; file names that are not Unicode are kept as they are."""
+    if not isinstance(source, str):
+        raise ArgumentError(f"a source is {source!r}, expected a text")
+    if len(source) > LONGEST_SOURCE or "\0" in source:
+        raise ArgumentError(
+            f"a source of {len(source)} characters: at most {LONGEST_SOURCE}, none of them NUL"
+        )
+
+
+def _check_moments(seconds: NDArray[np.float64], what: str) -> None:
+    known = seconds[~np.isnan(seconds)]
+    if len(known) and not (known.min() >= EARLIEST and known.max() <= LATEST):
+        raise ArgumentError(f"{what}: a moment lies beyond the years 1 to 9999")
