@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
+import stat
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reidkit import store
-from reidkit.cli import main
+from reidkit.cli import keys, main
 from reidkit.cli._gallery_options import duration
 from reidkit.cli._gallery_printing import word_thresholds
 from reidkit.datasets import load_dataset
 from reidkit.embedding import embed
-from reidkit.gallery import Gallery, Thresholds
+from reidkit.gallery import EVERYTHING, Gallery, StoreFacts, Thresholds
+from reidkit.gallery._sqlite_schema import DATABASE
 from reidkit.models import load_model
 from tests.certified import write_fake
 from tests.pictures import write_picture
@@ -27,12 +33,14 @@ class Runner:
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.capsys = capsys
+        self.err = ""
 
     def __call__(self, *arguments: object, code: int = 0) -> str:
         self.capsys.readouterr()
         with pytest.raises(SystemExit) as exit_:
             main([str(argument) for argument in arguments])
         out, err = self.capsys.readouterr()
+        self.err = err
         assert exit_.value.code == code, (out, err)
         assert "Traceback" not in err
         return out if code == 0 else out + err
@@ -162,6 +170,7 @@ def test_vectors_that_the_model_made_before(gallery: str, here: Path, run: Runne
         store.write_embeddings(here / "vectors", embed(model, samples))
     out = run("gallery", "add", gallery, "--embeddings", "vectors")
     assert "1 junk crops" in out
+    assert "3/3" in run.err
     assert people(gallery) == {"3": 2, "4": 1, "ann": 2, "bob": 1}
     answer = run.json("gallery", "search", gallery, "4.png")
     assert answer["people"][0]["person"] == "4"
@@ -187,6 +196,105 @@ def test_vectors_that_the_model_made_before(gallery: str, here: Path, run: Runne
 def test_wrong_usage_is_refused(gallery: str, run: Runner, arguments: list[str]) -> None:
     run("gallery", *arguments, code=2)
     assert people(gallery) == {"ann": 2, "bob": 1}
+
+
+CREATE = ["gallery", "create", "made", "--package", "package"]
+ADD = ["gallery", "add", "gallery"]
+SEARCH = ["search", "gallery", "crops/bob/1.png"]
+ASK = ["search", "http://127.0.0.1:1", "crops/bob/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unused"),
+    [
+        (CREATE, ["--split", "gallery"]),
+        (CREATE, ["--layout", "table"]),
+        (CREATE, ["--zero-is-person"]),
+        (CREATE, ["--least-height", "5"]),
+        (CREATE, ["--most-alike", "0.5"]),
+        ([*CREATE, "--no-pictures"], ["--largest-picture", "2000"]),
+        ([*ADD, "crops", "--person", "x"], ["--split", "gallery"]),
+        ([*ADD, "crops", "--person", "x"], ["--zero-is-person"]),
+        ([*ADD, "--embeddings", "vectors"], ["--most-alike", "0.5"]),
+        ([*ADD, "--embeddings", "vectors"], ["--least-sharpness", "0"]),
+        ([*ADD, "--embeddings", "vectors"], ["--batch", "2"]),
+        ([*ADD, "--embeddings", "vectors"], ["--split", "gallery"]),
+        ([*ADD, "--embeddings", "vectors"], ["--time", "2026-11-24T08:00:00Z"]),
+        ([*ADD, "--embeddings", "vectors", "--csv", "people.csv"], ["--zero-is-person"]),
+        ([*ADD, "--embeddings", "vectors", "--csv", "people.csv"], ["--camera", "x"]),
+        ([*ADD, "--csv", "people.csv"], ["--tag", "x"]),
+        (["gallery", "people", "gallery", "--person", "ann"], ["--limit", "100"]),
+        (SEARCH, ["--insecure"]),
+        (SEARCH, ["--key", "rk_1"]),
+        (ASK, ["--package", "package"]),
+        (ASK, ["--memory", "1GiB"]),
+        (["search", "postgresql://host/name", "1.png"], ["--memory", "1GiB"]),
+        (["gallery", "search", "postgresql://host/name", "1.png"], ["--memory", "1GiB"]),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(
+    tmp_path: Path,
+    run: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    unused: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"{unused[0]}: " in run(*arguments, *unused, code=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_of_the_environment_does_not_keep_a_gallery_from_being_asked(
+    gallery: str, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REIDKIT_KEY", "rk_1")
+    assert run.json(*SEARCH)["people"][0]["person"] == "bob"
+
+
+@pytest.mark.parametrize("command", [["gallery", "search"], ["search"]])
+def test_how_much_memory_a_search_may_take(
+    gallery: str, run: Runner, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    opened = Gallery.open
+
+    def open_(place: str, *, memory: int, **options: Any) -> Gallery:
+        held.append(memory)
+        return opened(place, memory=memory, **options)
+
+    monkeypatch.setattr(Gallery, "open", open_)
+    found = run.json(*command, gallery, "crops/bob/1.png", "--memory", "1kB")
+    assert found["people"][0]["person"] == "bob"
+    assert held == [1000]
+
+
+class Indexed:
+    """A store that notes who builds its index."""
+
+    def __init__(self) -> None:
+        self.actors: list[str] = []
+
+    def build_index(self, *, actor: str) -> None:
+        self.actors.append(actor)
+
+    def facts(self) -> StoreFacts:
+        return StoreFacts("postgres", 0, 0, "by an index")
+
+    def close(self) -> None:
+        self.actors.append("closed")
+
+
+def test_a_folder_needs_no_index(gallery: str, run: Runner) -> None:
+    assert "needs no index" in run("gallery", "index", gallery, code=1)
+
+
+def test_an_index_for_postgres(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Indexed()
+    monkeypatch.setattr("reidkit.gallery.open_store", lambda _: store)
+    assert "search: by an index" in run("gallery", "index", "postgresql://host/name")
+    assert store.actors[0].startswith("cli")
+    assert store.actors[1:] == ["closed"]
+    assert run.json("gallery", "index", "postgresql://host/name") == {"search": "by an index"}
 
 
 @pytest.mark.parametrize("command", [["gallery", "search"], ["search"]])
@@ -234,6 +342,13 @@ def test_it_shows_what_is_there(gallery: str, run: Runner) -> None:
     assert "door" in listed
     found = run.json("gallery", "people", gallery, "--named", "o")
     assert [each["name"] for each in found["people"]] == ["bob"]
+    run("gallery", "add", gallery, "0.png", "--person", "Zoë")
+    decomposed = unicodedata.normalize("NFD", "oë")
+    found = run.json("gallery", "people", gallery, "--named", decomposed)
+    assert [each["name"] for each in found["people"]] == ["Zoë"]
+    decomposed = unicodedata.normalize("NFD", "Zoë")
+    assert len(run.json("gallery", "people", gallery, "--person", decomposed)["crops"]) == 1
+    assert run.json("gallery", "audit", gallery)["lines"][0]["action"] == "read"
     assert "staff" in run("gallery", "people", gallery, "--person", "bob")
     assert len(run.json("gallery", "people", gallery, "--person", "ann")["crops"]) == 2
 
@@ -247,12 +362,73 @@ def test_an_export_can_be_added_again(gallery: str, run: Runner) -> None:
         assert opened.read_person("bob").tags.tolist() == [("staff",)]
 
 
+def test_an_export_can_be_added_again_without_a_model(
+    gallery: str, here: Path, run: Runner
+) -> None:
+    odd = shutil.copy(here / "0.png", os.fsdecode(b"\xff.png"))  # no Unicode
+    run("gallery", "add", gallery, odd, "--person", "eve")
+    run("gallery", "export", gallery, "-o", "exported")
+    run("gallery", "create", "second", "--package", "package", "--no-pictures")
+    shutil.rmtree(here / "crops")
+    assert stat.S_IMODE((here / "exported").stat().st_mode) == 0o700
+    both = ["--embeddings", "exported/embeddings", "--csv", "exported/crops.csv"]
+    assert "4 crops enrolled" in run("gallery", "add", "second", *both)
+    assert "4 were there already" in run("gallery", "add", "second", *both)
+    with Gallery.open(gallery) as first, Gallery.open("second") as second:
+        for (theirs, vectors), (mine, copies) in zip(
+            first.store.export(EVERYTHING), second.store.export(EVERYTHING), strict=True
+        ):
+            assert mine.people.tolist() == theirs.people.tolist()
+            for name in ("cameras", "tags", "sources", "digests"):
+                assert getattr(mine, name).tolist() == getattr(theirs, name).tolist(), name
+            np.testing.assert_array_equal(mine.times, theirs.times)
+            np.testing.assert_allclose(copies, vectors, atol=1e-6)
+
+
+def test_a_table_of_other_vectors_is_refused(gallery: str, here: Path, run: Runner) -> None:
+    run("gallery", "export", gallery, "-o", "exported")
+    table = (here / "exported" / "crops.csv").read_text().splitlines()
+    wrong = {
+        "line 2": [table[0], table[2], table[1], table[3]],
+        "2 rows for 3 vectors": table[:3],
+        "4 rows for 3 vectors": [*table, table[1]],
+        "lacks the column person": [table[0].replace("person", "name"), *table[1:]],
+    }
+    header = table[0].split(",")
+    rows = [row.split(",") for row in table[1:]]
+    for row in rows:
+        row[header.index("sha256")] = "12"
+    wrong["64 hexadecimal"] = [table[0], *(",".join(row) for row in rows)]
+    for complaint, lines in wrong.items():
+        (here / "wrong.csv").write_text("\n".join(lines))
+        both = ["--embeddings", "exported/embeddings", "--csv", "wrong.csv"]
+        assert complaint in run("gallery", "add", gallery, *both, code=1).replace("\n", " ")
+    assert people(gallery) == {"ann": 2, "bob": 1}
+
+
 def test_another_model(gallery: str, here: Path, run: Runner) -> None:
     write_fake(here / "other", seed=5, size=32)
+    shutil.move(here / "package", here / "elsewhere")
     run("gallery", "reembed", gallery, "--package", "other")
+    assert "3/3" in run.err
     assert run.json("gallery", "stats", gallery)["crops"] == 3
     found = run.json("gallery", "search", gallery, "crops/bob/1.png")
     assert found["people"][0]["person"] == "bob"
+
+
+def test_no_bar_stands_before_an_error(gallery: str, run: Runner) -> None:
+    for package in ("nowhere", "package"):  # the latter: nothing to do
+        run("gallery", "reembed", gallery, "--package", package, code=1)
+        assert "embedding" not in run.err.split("reidkit:")[0]
+
+
+def test_keys_need_a_gallerys_folder(gallery: str, here: Path, run: Runner) -> None:
+    assert keys.DATABASE == DATABASE
+    options = ["--role", "search", "--gallery"]
+    assert "no gallery's folder" in run("keys", "add", "desk", *options, "crops", code=2)
+    assert not (here / "crops" / keys.FILE).exists()
+    assert run("keys", "add", "desk", *options, gallery).startswith("rk_")
+    run("keys", "list", "--gallery", gallery, "--keys", "other.json", code=2)
 
 
 def test_thresholds_in_words() -> None:

@@ -87,6 +87,7 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     which = ["--gallery", tmp_path]
+    (tmp_path / keys_command.DATABASE).touch()
     out, err = run(capsys, "keys", "add", "desk", "--role", "search", "--role", "enrol", *which)
     key = out.strip()
     assert key.startswith("rk_")

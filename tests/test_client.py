@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -17,6 +19,7 @@ from reidkit import client as module
 from reidkit.client import Client, UnfinishedError
 from reidkit.client._fields import group_crops, quote_name
 from reidkit.errors import (
+    AbsentError,
     ArgumentError,
     GalleryError,
     ImageError,
@@ -24,7 +27,7 @@ from reidkit.errors import (
     MissingExtraError,
     ReidkitError,
 )
-from reidkit.gallery import Asking, Crops, Gallery, Where, read_picture
+from reidkit.gallery import Asking, Crops, Gallery, Where, crops_as_json, read_picture
 from tests.pictures import write_picture
 from tests.serving_app import Served, serving
 
@@ -125,6 +128,9 @@ def test_crops_are_enrolled_erased_and_the_refused_named(
     assert (only_bad.ids, len(only_bad.refused)) == ((), 1)
     assert client.remove("eve") == 1
     assert client.remove("eve") == 0
+    for ask in (client.remove, client.read_person):
+        with pytest.raises(ArgumentError, match="needed"):
+            ask(" ")
     assert client.remove("c/d ä..") == 1
     assert len(client.read_person("eve")) == 0
 
@@ -161,6 +167,20 @@ def test_a_wrong_key_and_a_missing_role_say_what_to_do(
         with pytest.raises(GalleryError, match="keys add"):
             client.add(crops_of(pictures[:1], ["ann"]))
     assert len(gallery.read_person("ann")) == 2
+
+
+def test_names_are_found_however_they_are_composed(client: Client, pictures: list[str]) -> None:
+    decomposed = unicodedata.normalize("NFD", "Zoë")
+    client.add(crops_of(pictures[4:5], ["Zoë"]))
+    assert [person.name for person in client.list_people(named=decomposed)] == ["Zoë"]
+    assert "Zoë" not in [person.name for person in client.list_people(after=decomposed)]
+    assert len(client.read_person(decomposed)) == 1
+    assert client.remove(decomposed) == 1
+
+
+def test_what_is_not_there_to_be_like(client: Client) -> None:
+    with pytest.raises(AbsentError):
+        client.search_like(10**6)
 
 
 def always(answer: httpx.Response) -> Handler:
@@ -204,6 +224,76 @@ def test_problems_become_errors(status: int, kind: type[ReidkitError]) -> None:
             client.stats()
 
 
+def problem(status: int, kind: str, **headers: str) -> httpx.Response:
+    content = {"type": f"urn:reidkit:problem:{kind}", "status": status, "detail": "the detail"}
+    return httpx.Response(status, json=content, headers=headers)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(404, text="<html>"),
+        httpx.Response(404, json={"detail": "Not Found"}),
+        httpx.Response(404, json={"type": "about:blank", "title": "Not Found", "status": 404}),
+        problem(404, "other"),
+        httpx.Response(404, json={"type": "nobody"}),
+    ],
+)
+def test_a_404_of_anybody_else_does_not_mean_nobody(answer: httpx.Response) -> None:
+    with answering(always(answer)) as client:
+        calls: list[Callable[[], object]] = [
+            lambda: client.remove("ann"),
+            lambda: client.read_person("ann"),
+            lambda: client.picture(1),
+            client.stats,
+        ]
+        for ask in calls:
+            with pytest.raises(GalleryError, match="is this the address") as refused:
+                ask()
+            assert not isinstance(refused.value, AbsentError)
+
+
+def test_a_404_of_a_service_means_nobody() -> None:
+    with answering(always(problem(404, "nobody"))) as client:
+        assert client.remove("ann") == 0
+        assert len(client.read_person("ann")) == 0
+    with answering(always(problem(404, "no-picture"))) as client:
+        assert client.picture(1) is None
+
+
+def pages_of(crops: Crops, size: int) -> Handler:
+    """Answer with a person's crops as a service does that gives `size` at once."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        after = int(request.url.params.get("after", 0))
+        rows = np.flatnonzero(crops.ids > after)
+        page = crops.select(rows[:size])
+        following = int(page.ids[-1]) if len(rows) > size else None
+        return httpx.Response(200, json={"crops": crops_as_json(page), "next": following})
+
+    return handle
+
+
+@given(st.integers(1, 7), st.integers(1, 8))
+def test_all_pages_of_a_person_are_read(count: int, size: int) -> None:
+    crops = crops_of([str(i) for i in range(count)], ["ann"] * count)
+    crops = dataclasses.replace(crops, ids=np.arange(count, dtype=np.int64) * 3 + 1)
+    with answering(pages_of(crops, size)) as client:
+        found = client.read_person("ann")
+    assert found.ids.tolist() == crops.ids.tolist()
+    assert found.sources.tolist() == crops.sources.tolist()
+
+
+@pytest.mark.parametrize("crops", [0, 1])
+def test_pages_that_lead_nowhere_end(crops: int) -> None:
+    content = {"crops": crops_as_json(crops_of(["a"] * crops, ["ann"] * crops)), "next": 5}
+    with (
+        answering(always(httpx.Response(200, json=content))) as client,
+        pytest.raises(GalleryError, match="leads nowhere"),
+    ):
+        client.read_person("ann")
+
+
 @pytest.mark.parametrize("body", ["<html>", "[]", "{}", '{"crops": 1}'])
 def test_something_else_at_the_address_is_named(body: str, pictures: list[str]) -> None:
     def handle(_: httpx.Request) -> httpx.Response:
@@ -243,6 +333,33 @@ def test_it_gives_up_on_a_service_that_stays_busy(waits: list[float]) -> None:
         client.stats()
     assert 1 <= len(waits) < 10
     assert max(waits) <= 30
+
+
+@pytest.mark.parametrize("status", [409, 503])
+def test_a_gallery_of_another_model_is_told_at_once(waits: list[float], status: int) -> None:
+    moved = problem(status, "rebound", **{"Retry-After": "60"})
+    with answering(always(moved)) as client, pytest.raises(MismatchError, match="the detail"):
+        client.stats()
+    assert waits == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "advice", "again"),
+    [
+        (problem(503, "engine"), "does not help", False),
+        (problem(503, "gallery"), "its log says", True),
+        (problem(503, "overloaded"), "busy: ask again", True),
+        (problem(429, "rate"), "asks too often", True),
+        (httpx.Response(503), "busy or stopping", True),
+        (httpx.Response(429), "busy: ask again", True),
+    ],
+)
+def test_the_last_word_is_about_the_problem(
+    waits: list[float], answer: httpx.Response, advice: str, again: bool
+) -> None:
+    with answering(always(answer)) as client, pytest.raises(GalleryError, match=advice):
+        client.stats()
+    assert bool(waits) == again
 
 
 def test_the_key_goes_to_the_address_alone() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from reidkit.cli import _options
+from reidkit.cli import _options, _ranking
 
 if TYPE_CHECKING:
     from reidkit.gallery import Asking, KeptPictures, Quality, Where
@@ -28,6 +29,43 @@ package = click.option(
     type=_options.absolute,
     help="The gallery's model package, where it is not where it was.",
 )
+
+
+memory = click.option(
+    "--memory",
+    type=_ranking.memory,
+    metavar="SIZE",
+    help="For vectors, such as 1GiB; what does not fit is read from disk.",
+)
+
+
+def refuse_options(names: Sequence[str], why: str) -> None:
+    """Refuse options of the running command that would change nothing, where they are given.
+
+    `names` are their parameters'; what comes from the environment is let pass.
+    """
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in names
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{' and '.join(given)}: {why}")
+
+
+def choose_memory(place: str, memory: int | None) -> int:
+    """Say how many bytes of vectors may be held of the gallery at a place.
+
+    Raises:
+        click.UsageError: it is asked for where a database searches.
+    """
+    from reidkit.gallery import MEMORY, is_postgres
+
+    if is_postgres(place):
+        refuse_options(["memory"], "PostgreSQL searches, with the memory that it is given there")
+    return MEMORY if memory is None else memory
 
 
 def moment(text: str) -> float:
@@ -146,6 +184,10 @@ class Needed:
         from reidkit.gallery import Quality
 
         return Quality(self.least_height, self.least_width, self.least_sharpness, self.most_alike)
+
+
+NEEDED = ("least_height", "least_width", "least_sharpness", "most_alike")
+"""Its options."""
 
 
 def needed(command: Callable[..., None]) -> Callable[..., None]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from reidkit.cli._gallery_sources import Left
     from reidkit.gallery import Answer, Crops, Enrolment, Person, PersonMatch, Thresholds
+    from reidkit.records import Progress
 
 _VERDICTS = {"same": "the same person", "unsure": "unsure", "unknown": "unknown"}
 _NAMED = 10
@@ -16,6 +20,35 @@ _FAR = {
     "identification": "of pictures of people who are not in the gallery",
     "pairs": "of pairs of different people",
 }
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Progress]:
+    """Show a bar on stderr from the first report on, so that no empty one stands before an error.
+
+    The callback takes (done, total).
+    """
+    from reidkit.cli import _output
+
+    with ExitStack() as stack:
+        bars: list[Progress] = []
+
+        def show(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(_output.progress_bar(label)))
+            bars[0](done, total)
+
+        yield show
+
+
+def print_created(place: str, package: Path, *, as_json: bool) -> None:
+    """Print that there is an empty gallery now."""
+    from reidkit.cli import _output
+
+    if as_json:
+        _output.print_json({"place": word_place(place), "package": str(package)})
+    else:
+        click.echo(f"{word_place(place)}: an empty gallery")
 
 
 def print_answer(answer: Answer, *, as_json: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reidkit.cli import _gallery_options, _options
+from reidkit.cli import _options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +18,8 @@ if TYPE_CHECKING:
     from reidkit.gallery import Crops
     from reidkit.records import Samples
 
-_PATHS = ("path", "picture", "source")
-"""The columns that may name a crop's file; the first that is filled in does."""
+SPLIT = ("layout", "split", "zero_is_person")
+"""Options of a data set's split, but for the data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,59 +150,3 @@ def choose_naming(person: str | None, person_from: str | None) -> Callable[[Path
     return {"folder": lambda path: path.parent.name, "stem": lambda path: path.stem}[
         str(person_from)
     ]
-
-
-def read_table(file: Path) -> Crops:
-    """Make crops of a CSV file with the columns `path` and `person`, `camera`, `time`, `tags`.
-
-    Tags have blanks between them, and quotes around those with blanks inside, as in a shell. Paths
-    are relative to the file's folder. The table that a gallery exports is read too: its paths are
-    in `picture` or `source`.
-
-    Raises:
-        DatasetError: it is no such file, or rows are wrong, with their lines.
-    """
-    from reidkit.errors import DatasetError, ReidkitError
-    from reidkit.gallery import join_crops
-
-    parts: list[Crops] = []
-    faults: list[str] = []
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, strict=True)
-            names = reader.fieldnames or ()
-            if "person" not in names or not set(_PATHS) & set(names):
-                raise DatasetError(f"{file} lacks a column: path and person are needed")
-            for row in reader:
-                try:
-                    parts.append(_parse(row, file.parent))
-                except (ReidkitError, click.BadParameter) as error:
-                    faults.append(f"line {reader.line_num}: {error}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(
-            f"{file} is not a CSV file in UTF-8 that can be read: {error}"
-        ) from error
-    if faults:
-        more = f" and {len(faults) - 10} more" if len(faults) > 10 else ""
-        raise DatasetError(f"rows of {file} cannot be used: {'; '.join(faults[:10])}{more}")
-    return join_crops(parts)
-
-
-def _parse(row: dict[str, str | None], folder: Path) -> Crops:
-    from reidkit.errors import ArgumentError
-    from reidkit.gallery import Crops
-
-    path = next((row[name] for name in _PATHS if row.get(name)), None)
-    person, camera, time, tags = (
-        (row.get(name) or "").strip() for name in ("person", "camera", "time", "tags")
-    )
-    if not path or not person:
-        raise ArgumentError("path or person is empty")
-    try:
-        names = tuple(shlex.split(tags))
-    except ValueError as error:
-        raise ArgumentError(f"tags {tags!r}: {error}") from error
-    columns: dict[str, object] = {"times": [_gallery_options.moment(time)]} if time else {}
-    return Crops.make(
-        1, people=[person], cameras=[camera], sources=[str(folder / path)], tags=[names], **columns
-    )

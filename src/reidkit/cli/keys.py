@@ -12,19 +12,24 @@ from reidkit.cli import _options
 FILE = "keys.json"
 """The keys file of a gallery that is a folder."""
 
+DATABASE = "gallery.sqlite"
+"""What makes a folder a gallery's; repeated here so that --help loads no numpy, a test compares."""
+
 ROLES = ("search", "enrol", "erase", "admin")
 
 
 def choose_file(place: str | None, file: Path | None) -> Path:
     """Say which keys file is meant: the one named, or that in a gallery's folder."""
+    if file is not None and place is not None:
+        raise click.UsageError("give either --gallery DIR or --keys FILE")
     if file is not None:
         return file
     if place is None:
         raise click.UsageError("whose keys? Give --gallery DIR or --keys FILE")
     if "://" in place:
         raise click.UsageError("a gallery in a database has no folder: give --keys FILE")
-    if not Path(place).is_dir():
-        raise click.UsageError(f"{place} is no folder: give the gallery's, or --keys FILE")
+    if not (Path(place) / DATABASE).is_file():
+        raise click.UsageError(f"{place} is no gallery's folder: give that, or --keys FILE")
     return Path(place) / FILE
 
 

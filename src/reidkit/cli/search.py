@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     "--insecure", is_flag=True, help="Allow http:// to another machine, on a trusted network."
 )
 @_gallery_options.package
+@_gallery_options.memory
 @_gallery_options.filters
 @_gallery_options.counts
 @_options.common
@@ -35,6 +36,7 @@ def command(
     key: str | None,
     insecure: bool,
     package: Path | None,
+    memory: int | None,
     filters: _gallery_options.Filters,
     counts: _gallery_options.Counts,
     as_json: bool,
@@ -47,9 +49,11 @@ def command(
 
     asking = counts.asking(filters)
     if where.startswith(("http://", "https://")):
+        _gallery_options.refuse_options(["package", "memory"], "for a gallery, not for a service")
         answer = _ask_service(where, pictures, asking, key=key, insecure=insecure)
     else:
-        answer = _ask_gallery(where, pictures, asking, package)
+        _gallery_options.refuse_options(["key", "insecure"], "for a service, not for a gallery")
+        answer = _ask_gallery(where, pictures, asking, package=package, memory=memory)
     _gallery_printing.print_answer(answer, as_json=as_json)
 
 
@@ -63,9 +67,15 @@ def _ask_service(
 
 
 def _ask_gallery(
-    place: str, pictures: tuple[Path, ...], asking: Asking, package: Path | None
+    place: str,
+    pictures: tuple[Path, ...],
+    asking: Asking,
+    *,
+    package: Path | None,
+    memory: int | None,
 ) -> Answer:
     from reidkit.gallery import Gallery
 
-    with Gallery.open(place, package=package) as gallery:
+    held = _gallery_options.choose_memory(place, memory)
+    with Gallery.open(place, package=package, memory=held) as gallery:
         return gallery.search(pictures, asking, actor=_gallery_options.find_actor())

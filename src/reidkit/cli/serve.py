@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ from reidkit.cli import _gallery_options, _options, _ranking
 
 if TYPE_CHECKING:
     from reidkit.serving import ServeSettings
+
+_UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +105,38 @@ def command(package: Path, place: str, serving: Serving, needed: _gallery_option
         click.echo(_word_protection(serving))
         click.echo("Ctrl-C stops it")
 
-    serve(package, place=place, settings=serving.settings(needed), announce=announce)
+    settings = serving.settings(needed)
+    with _logging():
+        serve(package, place=place, settings=settings, announce=announce)
     click.echo("stopped")
+
+
+@contextmanager
+def _logging() -> Iterator[None]:
+    """Write what the service logs to stderr, with time and level, while the block runs."""
+    root, ours, handler = logging.getLogger(), logging.getLogger("reidkit"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = ours.level
+    ours.setLevel(logging.INFO)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        ours.setLevel(before)
 
 
 def _word_protection(serving: Serving) -> str:
     kept = "crops are kept until they are erased"
     if serving.retain is not None:
-        kept = f"crops are erased {serving.retain / 86400:g} days after they were enrolled"
+        kept = f"crops are erased {_word_seconds(serving.retain)} after they were enrolled"
     if serving.no_auth:
         return f"NO KEYS: everybody on this machine may do everything; {kept}"
     return f"every request needs a key (reidkit keys); {kept}; not encrypted (no TLS)"
+
+
+def _word_seconds(seconds: float) -> str:
+    size, unit = next(
+        ((size, unit) for size, unit in _UNITS if seconds % size == 0), (1, "seconds")
+    )
+    return f"{seconds / size:g} {unit}"

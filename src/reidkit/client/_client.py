@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.client._connection import Connection, read_json
+from reidkit.client._connection import Connection, is_absent, read_json
 from reidkit.client._fields import (
     MOST_PICTURES,
     File,
@@ -35,8 +35,10 @@ from reidkit.gallery import (
     Stats,
     answer_from_json,
     audit_from_json,
+    check_name,
     crops_from_json,
     enrolment_from_json,
+    join_crops,
     person_from_json,
     stats_from_json,
 )
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
     import httpx
 
 Pictures = Sequence[str | Path | Picture]
+
+_PAGE = 1000
+"""How many of a person's crops are asked for at once."""
 
 
 class UnfinishedError(GalleryError):
@@ -63,6 +68,11 @@ class UnfinishedError(GalleryError):
 class Client:
     """Asks a service. Use it as a context manager, or call `close()`; safe to use from threads.
 
+    Its methods are those of `reidkit.Gallery` that are for pictures and people, and answer as
+    they do: `embed`, `search`, `search_like`, `add`, `list_people`, `read_person`, `remove`,
+    `picture`, `stats`, `audit`, `compact`. Vectors are not taken over HTTP, and what is for whoever
+    runs the gallery (`export`, `reembed`, `remove_where`) is done where it lies.
+
     `url` is the service's address, such as `https://reid.example.org`; `key` one that
     `reidkit keys add` made. The key is sent to that address alone: no redirect is followed, and
     `http://` to another machine, on which it could be read on the way, is refused unless
@@ -73,7 +83,7 @@ class Client:
 
     All methods raise:
         GalleryError: the service cannot be reached, refused the key, or failed.
-        MismatchError: the service has vectors of another model.
+        MismatchError: the service's gallery has moved to another model: it must be started again.
         ArgumentError, ImageError: the service did not take what was sent, and why.
     """
 
@@ -153,24 +163,38 @@ class Client:
 
     def list_people(self, *, after: str = "", limit: int = 100, named: str = "") -> list[Person]:
         """List people by name, those after a name, whose name contains `named`."""
-        query = {"after": after, "limit": str(limit), "named": named}
+        query = {
+            "after": check_name(after, "after"),
+            "limit": str(limit),
+            "named": check_name(named, "named"),
+        }
         found = self._connection.ask("GET", "/v1/persons", query=query)
         with self._connection.understanding():
             return [person_from_json(person) for person in found["persons"]]
 
     def read_person(self, name: str) -> Crops:
         """Give a person's crops, by id; none where nobody has that name."""
-        answer = self._connection.send("GET", f"/v1/persons/{quote_name(name)}")
-        if answer.status_code == 404:
-            return Crops.make(0)
-        found = self._connection.read(answer)
-        with self._connection.understanding():
-            return crops_from_json(found["crops"])
+        path = _find_path(name)
+        parts: list[Crops] = []
+        query = {"limit": str(_PAGE)}
+        while True:
+            answer = self._connection.send("GET", path, query=query)
+            if is_absent(answer):  # perhaps erased while it was read
+                return Crops.make(0)
+            found = self._connection.read(answer)
+            with self._connection.understanding():
+                parts.append(crops_from_json(found["crops"]))
+                following = found.get("next")
+                if following is None:
+                    return join_crops(parts)
+                if str(following) == query.get("after") or not len(parts[-1]):
+                    raise ValueError("a page that leads nowhere")
+            query["after"] = str(following)
 
     def remove(self, person: str) -> int:
         """Erase a person and count the crops that are gone; 0 where nobody has that name."""
-        answer = self._connection.send("DELETE", f"/v1/persons/{quote_name(person)}")
-        if answer.status_code == 404:
+        answer = self._connection.send("DELETE", _find_path(person))
+        if is_absent(answer):
             return 0
         found = self._connection.read(answer)
         with self._connection.understanding():
@@ -179,7 +203,7 @@ class Client:
     def picture(self, crop: int) -> bytes | None:
         """Give a crop's picture, a PNG file; `None` where none is kept."""
         answer = self._connection.send("GET", f"/v1/crops/{crop}/picture")
-        if answer.status_code == 404:
+        if is_absent(answer):
             return None
         if answer.status_code >= 300:
             self._connection.refuse(answer)
@@ -240,6 +264,18 @@ class Client:
                 row = sent[find_place(each.name)]
                 refused[row] = Refused(crops.sources[row], each.reason)
         return found
+
+
+def _find_path(person: str) -> str:
+    """Give the path of a person.
+
+    Raises:
+        ArgumentError: no name that anybody can have.
+    """
+    name = check_name(person, "person")
+    if not name:
+        raise ArgumentError("a person's name is needed")
+    return f"/v1/persons/{quote_name(name)}"
 
 
 def _merge(

@@ -36,9 +36,26 @@ other side is just closing."""
 _ADVICE = {
     401: "; give a key that is valid there (key=, --key or REIDKIT_KEY)",
     403: "; the key is valid but not for this: `reidkit keys add` makes others",
+    404: "; is this the address of a reidkit service, with nothing of its path missing?",
     429: "; it is busy: ask again later",
     503: "; it is busy or stopping: ask again later",
 }
+"""What to do about a status."""
+
+_PROBLEM_ADVICE = {
+    "rate": "; this key asks too often: wait, or ask for fewer at once",
+    "overloaded": "; it is busy: ask again later",
+    "gallery": "; its log says why its gallery cannot be used",
+    "engine": "; asking again does not help",
+    "not-ready": "; it is starting or stopping: ask again later",
+}
+"""What to do about a problem of a type, which says more than the status."""
+
+_ABSENT = frozenset({"nobody", "absent", "no-picture"})
+"""Problems of something that is not in the gallery; any other 404 says nothing about it."""
+
+_LASTING = frozenset({"engine", "rebound"})
+"""Problems that asking again does not mend."""
 
 
 class Connection:
@@ -104,7 +121,10 @@ class Connection:
         form: Form | None = None,
         files: Sequence[File] = (),
     ) -> httpx.Response:
-        """Send a request, again where the service is too busy to take it; give the answer."""
+        """Send a request, again where the service is too busy to take it; give the answer.
+
+        A problem that lasts until somebody does something is given at once.
+        """
         import httpx
 
         # A form without files is sent as multipart too: it is what the service reads.
@@ -124,6 +144,8 @@ class Connection:
                 ) from error
             if answer.status_code not in (429, 503) or tried == _TRIES:
                 break
+            if find_kind(read_json(answer)) in _LASTING:
+                break
             time.sleep(_find_wait(answer.headers.get("Retry-After", ""), tried))
         return answer
 
@@ -136,14 +158,16 @@ class Connection:
                 raise ImageError(files[find_place(each["name"])].source, each["reason"])
         if status in (400, 413, 415, 422):
             raise ArgumentError(f"{self.url} did not take the request: {said}")
-        if status == 404:
+        if is_absent(answer):
             raise AbsentError(said)
-        if status == 409:
-            raise MismatchError(said)
+        kind = find_kind(problem)
+        if status == 409 or kind == "rebound":
+            raise MismatchError(f"{self.url}: {said}")
         if 300 <= status < 400:
             place = answer.headers.get("Location", "unnamed")
             said = f"it sends on to {place}, and the key is not sent there: give that address"
-        raise GalleryError(f"{self.url} answered {status}: {said}{_ADVICE.get(status, '')}")
+        advice = _PROBLEM_ADVICE.get(kind, _ADVICE.get(status, ""))
+        raise GalleryError(f"{self.url} answered {status}: {said}{advice}")
 
     @contextmanager
     def understanding(self) -> Iterator[None]:
@@ -168,6 +192,20 @@ def read_json(answer: httpx.Response) -> dict[str, Any]:
     except ValueError:
         content = None
     return content if isinstance(content, dict) else {}
+
+
+def find_kind(problem: Mapping[str, Any]) -> str:
+    """Give the short name of a problem that a service complains of; empty where it has none."""
+    _, urn, kind = str(problem.get("type", "")).rpartition("urn:reidkit:problem:")
+    return kind if urn else ""
+
+
+def is_absent(answer: httpx.Response) -> bool:
+    """Tell whether a service says that somebody or something is not in its gallery.
+
+    A 404 alone does not: it comes from any other server at a wrong address too.
+    """
+    return answer.status_code == 404 and find_kind(read_json(answer)) in _ABSENT
 
 
 def _check_url(url: str, *, insecure: bool) -> str:

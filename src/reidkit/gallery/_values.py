@@ -212,8 +212,8 @@ class Person:
 class AuditLine:
     """Who did what when, and to how many crops; never to whom.
 
-    `action` is `create`, `enrol`, `search`, `erase`, `retention`, `export`, `compact`, `reembed` or
-    `index`.
+    `action` is `create`, `enrol`, `search`, `read`, `erase`, `retention`, `export`, `compact`,
+    `reembed` or `index`.
     """
 
     time: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reidkit.cli.gallery import add, create, export, reembed, remove, search, stats
+from reidkit.cli.gallery import add, create, export, index, reembed, remove, search, stats
 
 
 @click.group("gallery", short_help="People known by their crops: enrol, search, erase.")
@@ -25,6 +25,7 @@ for _command in (
     remove.compact,
     export.command,
     reembed.command,
+    index.command,
     stats.command,
     stats.people,
     stats.audit,

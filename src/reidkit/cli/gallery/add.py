@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reidkit.cli import _gallery_options, _gallery_sources, _options
+from reidkit.cli import _gallery_options, _gallery_sources, _gallery_tables, _options
 from reidkit.cli._gallery_sources import Left
 
 if TYPE_CHECKING:
@@ -60,7 +60,10 @@ def _labels(command: Callable[..., None]) -> Callable[..., None]:
     help="Crops by the columns path, person, camera, time, tags (the last three may lack).",
 )
 @click.option(
-    "--embeddings", type=_options.FOLDER, help="Vectors that this gallery's model made already."
+    "--embeddings",
+    type=_options.FOLDER,
+    help="Vectors that this gallery's model made already; with --csv as the export of a gallery, "
+    "whose rows then say whom they show.",
 )
 @_gallery_options.needed
 @click.option("--batch", type=click.IntRange(1, 4096), help="Pictures a run of the engine.")
@@ -82,44 +85,61 @@ def command(
 ) -> None:
     """Enrol PICTURES (files and folders), a split of a data set, a CSV's crops, or vectors.
 
+    What `gallery export` wrote is read by --embeddings OUT/embeddings --csv OUT/crops.csv without
+    a model's run, and by --csv OUT/crops.csv alone from the pictures, anew.
+
     A person's crop that is there already is known by its bytes: after a crash or Ctrl-C the same
     command goes on where it stopped. Crops that cannot be read, or are refused, are named; the
     exit code is 1 only where all were.
     """
-    from reidkit.cli import _gallery_printing, _output
+    from reidkit.cli import _gallery_printing
     from reidkit.gallery import Gallery
 
-    given = [bool(pictures), source.root is not None, table is not None, embeddings is not None]
+    given = [bool(pictures), source.root is not None, table is not None or embeddings is not None]
     if sum(given) != 1:
         raise click.UsageError("give one of: PICTURES, --data, --csv, --embeddings")
+    _refuse_unused(pictures=bool(pictures), table=table, embeddings=embeddings)
     actor = _gallery_options.find_actor()
     with (
         Gallery.open(place, package=package, device=device) as gallery,
-        _output.progress_bar("adding") as progress,
+        _gallery_printing.progress_bar("adding") as progress,
     ):
         if embeddings is not None:
-            vectors, crops, left = _read_embeddings(embeddings, source, labels)
-            done = gallery.add_embeddings(vectors, crops, actor=actor)
+            vectors, crops, left = _read_embeddings(embeddings, source, labels, table)
+            progress(0, len(crops))
+            done = gallery.add_embeddings(vectors, crops, progress=progress, actor=actor)
         else:
             crops, left = _read_crops(pictures, labels, source, table)
+            progress(0, len(crops))
             done = gallery.add(
                 crops, quality=needed.quality(), batch=batch, progress=progress, actor=actor
             )
     _gallery_printing.print_enrolment(done, len(crops), left, place=place, as_json=as_json)
 
 
+def _refuse_unused(*, pictures: bool, table: Path | None, embeddings: Path | None) -> None:
+    """Refuse options that what is enrolled leaves no use for."""
+    refuse = _gallery_options.refuse_options
+    if not pictures:
+        refuse(["person", "person_from", "time"], "only for PICTURES")
+    if table is not None:
+        refuse(["camera", "tag"], "not with --csv, which says them itself")
+        refuse([*_gallery_sources.SPLIT], "not with --csv")
+    elif pictures:
+        refuse([*_gallery_sources.SPLIT], "only together with --data")
+    if embeddings is not None:
+        refuse(["split", "layout"], "only together with --data")
+        unused = [*_gallery_options.NEEDED, "batch", "device"]
+        refuse(unused, "not with --embeddings: no picture is read, no model runs")
+
+
 def _read_crops(
     pictures: tuple[Path, ...], labels: Labels, source: _gallery_sources.Split, table: Path | None
 ) -> tuple[Crops, Left]:
-    named = labels.person is not None or labels.person_from is not None
-    if not pictures and (named or labels.time is not None):
-        raise click.UsageError("--person, --person-from and --time are for PICTURES")
     if source.root is not None:
         return source.read(labels.camera or "", labels.tag)
     if table is not None:
-        if labels.camera or labels.tag:
-            raise click.UsageError("a CSV says camera and tags itself")
-        return _gallery_sources.read_table(table), Left()
+        return _gallery_tables.read_table(table), Left()
     naming = _gallery_sources.choose_naming(labels.person, labels.person_from)
     crops = _gallery_sources.read_pictures(
         pictures, naming, camera=labels.camera or "", time=labels.time, tags=labels.tag
@@ -128,11 +148,13 @@ def _read_crops(
 
 
 def _read_embeddings(
-    folder: Path, source: _gallery_sources.Split, labels: Labels
+    folder: Path, source: _gallery_sources.Split, labels: Labels, table: Path | None
 ) -> tuple[Embeddings, Crops, Left]:
     from reidkit import store
 
     found = store.read_embeddings(folder)
+    if table is not None:
+        return found, _gallery_tables.read_rows(table, found.samples.paths.tolist()), Left()
     keep, left = _gallery_sources.choose_people(found.samples, zero_is_person=source.zero_is_person)
     found = found.select(keep)
     crops = _gallery_sources.make_crops(found.samples, camera=labels.camera or "", tags=labels.tag)

@@ -42,21 +42,22 @@ def command(
 
     A run that was killed while it filled the gallery goes on with `gallery add`.
     """
-    from reidkit.cli import _gallery_printing, _output
+    from reidkit.cli import _gallery_printing
     from reidkit.gallery import Gallery
 
+    if not source.root:
+        unused = (*_gallery_sources.SPLIT, *_gallery_options.NEEDED)
+        _gallery_options.refuse_options(unused, "only together with --data")
+    if not pictures:
+        _gallery_options.refuse_options(["largest_picture"], "not together with --no-pictures")
     crops, left = source.read("", ()) if source.root else (None, _gallery_sources.Left())
     kept = _gallery_options.Kept(pictures, largest_picture).kept()
     actor = _gallery_options.find_actor()
     with Gallery.create(place, package, pictures=kept, actor=actor) as gallery:
         if crops is None:
-            if as_json:
-                _output.print_json(
-                    {"place": _gallery_printing.word_place(place), "package": str(package)}
-                )
-            else:
-                click.echo(f"{_gallery_printing.word_place(place)}: an empty gallery")
-        else:
-            with _output.progress_bar("adding") as progress:
-                done = gallery.add(crops, quality=needed.quality(), progress=progress, actor=actor)
-            _gallery_printing.print_enrolment(done, len(crops), left, place=place, as_json=as_json)
+            _gallery_printing.print_created(place, package, as_json=as_json)
+            return
+        with _gallery_printing.progress_bar("adding") as progress:
+            progress(0, len(crops))
+            done = gallery.add(crops, quality=needed.quality(), progress=progress, actor=actor)
+    _gallery_printing.print_enrolment(done, len(crops), left, place=place, as_json=as_json)

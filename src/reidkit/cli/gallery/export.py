@@ -16,7 +16,11 @@ from reidkit.cli import _gallery_options, _options
 @click.option("--pictures", is_flag=True, help="With the pictures that are kept.")
 @_options.common
 def command(place: str, package: Path | None, out: Path, pictures: bool, as_json: bool) -> None:
-    """Write an embeddings folder and crops.csv, which `gallery add` reads again."""
+    """Write an embeddings folder and crops.csv, row by row the same crops.
+
+    `gallery add --embeddings OUT/embeddings --csv OUT/crops.csv` reads them again, into a gallery
+    of the same model. They hold what the gallery knows of people: keep them as safe as it.
+    """
     from reidkit.cli import _output
     from reidkit.gallery import Gallery
 

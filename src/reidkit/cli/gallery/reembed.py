@@ -21,13 +21,15 @@ def command(place: str, package: Path, drop_missing: bool, as_json: bool) -> Non
     """Make all vectors anew with another model, from kept pictures or the files they came from.
 
     The gallery answers with the old model until all are there, then changes over at once. After a
-    crash or Ctrl-C the same command goes on where it stopped.
+    crash or Ctrl-C the same command goes on where it stopped. The old package is not needed.
     """
-    from reidkit.cli import _output
-    from reidkit.gallery import Gallery
+    from reidkit.cli import _gallery_printing, _output
+    from reidkit.gallery import reembed_place
 
-    with Gallery.open(place) as gallery, _output.progress_bar("embedding") as progress:
-        done = gallery.reembed(
+    with _gallery_printing.progress_bar("embedding") as progress:
+        # The older package is not asked for: its being lost may be why the gallery is to move.
+        done = reembed_place(
+            place,
             package,
             drop_missing=drop_missing,
             progress=progress,

@@ -15,6 +15,7 @@ from reidkit.cli import _gallery_options, _options
 @_gallery_options.filters
 @_gallery_options.counts
 @_gallery_options.package
+@_gallery_options.memory
 @click.option("--device", help="Where the model runs; see reidkit embed.")
 @_options.common
 def command(
@@ -23,6 +24,7 @@ def command(
     filters: _gallery_options.Filters,
     counts: _gallery_options.Counts,
     package: Path | None,
+    memory: int | None,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -35,6 +37,7 @@ def command(
     from reidkit.gallery import Gallery
 
     actor = _gallery_options.find_actor()
-    with Gallery.open(place, package=package, device=device) as gallery:
+    held = _gallery_options.choose_memory(place, memory)
+    with Gallery.open(place, package=package, memory=held, device=device) as gallery:
         answer = gallery.search(pictures, counts.asking(filters), actor=actor)
     _gallery_printing.print_answer(answer, as_json=as_json)

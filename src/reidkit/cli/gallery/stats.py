@@ -51,13 +51,18 @@ def people(
     person: str | None,
     as_json: bool,
 ) -> None:
-    """List the people by name, or the crops of one."""
+    """List the people by name, or the crops of one, which the audit notes: not whose."""
     from reidkit.cli import _gallery_printing, _output
-    from reidkit.gallery import Gallery, crops_as_json, person_as_json
+    from reidkit.gallery import Gallery, check_name, crops_as_json, person_as_json
 
+    if person is not None:
+        _gallery_options.refuse_options(["named", "after", "limit"], "not together with --person")
+    named, after = check_name(named, "--named"), check_name(after, "--after")
     with Gallery.open(place, package=package) as gallery:
         if person is not None:
-            crops = gallery.read_person(person)
+            crops = gallery.read_person(check_name(person, "--person"))
+            if len(crops):
+                gallery.store.note("read", len(crops), actor=_gallery_options.find_actor())
         else:
             listed = gallery.list_people(after=after, limit=limit, named=named)
     if person is not None:
