@@ -110,7 +110,7 @@ def open_browser() -> Iterator[Browser]:
 def visit(browser: Browser, site: str, place: str = "/", **context: Any) -> Iterator[Visit]:
     """Look at a page of a site in a fresh session; `context` are playwright's settings of it."""
     session = browser.new_context(**{"reduced_motion": "reduce", "locale": "en-GB"} | context)
-    session.set_default_timeout(10_000)
+    session.set_default_timeout(15_000)
     session.add_init_script(WATCH)
     page = session.new_page()
     seen = Visit(page, site)

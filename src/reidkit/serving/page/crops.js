@@ -2,7 +2,8 @@
 
 import { draw, make } from "./elements.js";
 import { ask } from "./service.js";
-import { wordScore, wordTime } from "./words.js";
+import { wordName } from "./names.js";
+import { wordCamera, wordScore, wordTime } from "./words.js";
 
 const AT_ONCE = 6;
 const waiting = [];
@@ -76,19 +77,19 @@ function lookAlike() {
 }
 
 /** A crop with its camera, time and score, and a way to search for more like it. */
-export function showCrop(match, person) {
-  const camera = match.camera || "camera unknown";
+export function showCrop(match, person, digits) {
+  const camera = wordCamera(match.camera);
   const time = wordTime(match.time);
-  const words = `${person}, ${camera}, ${time}`;
+  const words = `${wordName(person)}, ${camera}, ${time}`;
   const more = () =>
     document.dispatchEvent(new CustomEvent("more-like", { detail: { crop: match.crop, person, words } }));
   const score = match.score === undefined ? null
-    : make("span", { class: "score", title: "likeness to what was searched with" }, wordScore(match.score));
+    : make("span", { class: "score", title: "likeness to what was searched with" }, wordScore(match.score, digits));
   return make("li", { class: "crop", id: `crop-${match.crop}`, tabindex: "-1" },
     showPicture(match.crop, words),
-    make("span", { class: "camera" }, camera, score),
+    make("span", { class: "camera" }, make("bdi", {}, camera), " ", score),
     make("span", { class: "time" }, ...time.split(" ").map((part) => make("span", {}, `${part} `))),
-    match.tags.length > 0 ? make("span", { class: "tags" }, match.tags.join(", ")) : null,
+    match.tags.length > 0 ? make("span", { class: "tags" }, make("bdi", {}, match.tags.map(wordName).join(", "))) : null,
     make("button", { type: "button", class: "small", onclick: more, "aria-label": `More like this: ${words}` },
       lookAlike(), "More like this"));
 }

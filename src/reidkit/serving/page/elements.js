@@ -8,7 +8,7 @@ function fill(element, attributes, children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return element;
 }
 
@@ -30,7 +30,7 @@ export function find(id) {
 /** Give an element other children; what leaves it is told, so that pictures are let go of. */
 export function replace(element, ...children) {
   for (const gone of element.querySelectorAll("[data-held]")) gone.dispatchEvent(new Event("gone"));
-  element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
 }
 
 /** Show a text, or hide the element where there is none. */
@@ -39,11 +39,11 @@ export function say(element, text) {
   element.hidden = !text;
 }
 
-/** Speak what was done; show it too, where nothing else on the page does. */
-export function announce(text, { shown = false } = {}) {
+/** Speak what was done, a text or parts of one; show it too, where nothing else on the page does. */
+export function announce(said, { shown = false } = {}) {
   find("error").textContent = "";
   find("status").classList.toggle("spoken", !shown);
-  find("status").textContent = text;
+  replace(find("status"), said);
 }
 
 /** Let go of what was announced or complained of. */
@@ -52,8 +52,9 @@ export function hush() {
   find("status").textContent = "";
 }
 
-/** Show and speak what went wrong. */
+/** Show and speak what went wrong; what was given up on purpose is no error. */
 export function complain(error) {
+  if (error?.name === "AbortError") return;
   find("status").textContent = "";
   find("error").textContent = error instanceof Error ? error.message : String(error);
 }

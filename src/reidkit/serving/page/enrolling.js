@@ -2,6 +2,7 @@
 
 import { announce, complain, find, make, replace, say } from "./elements.js";
 import { namesField, pictureField, readTime } from "./fields.js";
+import { nameFiles, showName } from "./names.js";
 import { askJson } from "./service.js";
 import { wordCount, wordDenied } from "./words.js";
 
@@ -9,17 +10,17 @@ import { wordCount, wordDenied } from "./words.js";
 function listRefused(refused) {
   if (!Array.isArray(refused) || refused.length === 0) return null;
   return make("div", { class: "refused" }, make("h3", {}, `${wordCount(refused.length, "picture was", "pictures were")} refused`),
-    make("ul", {}, refused.map((one) => make("li", {}, make("b", {}, String(one.name)), `: ${one.reason}`))));
+    make("ul", {}, refused.map((one) => make("li", {}, make("b", {}, showName(nameFiles(String(one.name)))), `: ${one.reason}`))));
 }
 
 function showEnrolled(name, enrolment) {
   const { ids, replaced, skipped, refused } = enrolment;
-  const words = `${wordCount(ids.length, "picture", "pictures")} of ${name} enrolled` +
-    `${replaced ? `, ${replaced} of them anew` : ""}${skipped ? `, ${skipped} of them there already` : ""}.`;
-  const taken = ids.length === 0 ? null : make("div", { class: "done" }, make("p", {}, make("span", { class: "sign", "aria-hidden": "true" }, "✓ "), words, " ",
-    make("a", { href: `#person/${encodeURIComponent(name)}` }, `Show ${name}`)));
+  const words = () => [`${wordCount(ids.length, "picture", "pictures")} of `, showName(name), " enrolled" +
+    `${replaced ? `, ${replaced} of them anew` : ""}${skipped ? `, ${skipped} of them there already` : ""}.`];
+  const taken = ids.length === 0 ? null : make("div", { class: "done" }, make("p", {}, make("span", { class: "sign", "aria-hidden": "true" }, "✓ "), words(), " ",
+    make("a", { href: `#person/${encodeURIComponent(name)}` }, "Show ", showName(name))));
   replace(find("enrolled"), taken, listRefused(refused));
-  announce(refused.length > 0 ? `${words} ${refused.length} refused.` : words);
+  announce([words(), refused.length > 0 ? ` ${refused.length} refused.` : ""]);
 }
 
 /** Set the enrolment up; gives its picture field, and `allow` to be told of the session. */
@@ -73,6 +74,9 @@ export function setUpEnrolment(done) {
   return {
     pictures,
     clear() {
+      find("enrol-form").reset();
+      pictures.clear();
+      tags.clear();
       replace(find("enrolled"));
     },
     allow(session) {

@@ -1,14 +1,15 @@
 // Two kinds of field: pictures that are dropped, pasted or chosen, and lists of names.
 
 import { announce, make, replace } from "./elements.js";
+import { showName, wordName } from "./names.js";
 import { wordCount } from "./words.js";
 
 function preview(file, drop) {
   const address = URL.createObjectURL(file);
-  const image = make("img", { src: address, alt: file.name, width: 80, height: 160, "data-held": true,
+  const image = make("img", { src: address, alt: wordName(file.name), width: 80, height: 160, "data-held": true,
     ongone: () => URL.revokeObjectURL(address) });
-  return make("li", { class: "crop" }, image, make("span", { class: "camera" }, file.name),
-    make("button", { type: "button", class: "small", onclick: drop, "aria-label": `Remove ${file.name}` }, "Remove"));
+  return make("li", { class: "crop" }, image, make("span", { class: "camera" }, showName(file.name)),
+    make("button", { type: "button", class: "small", onclick: drop, "aria-label": `Remove ${wordName(file.name)}` }, "Remove"));
 }
 
 /** A field of pictures in `place`; gives its `files`, `add`, `clear` and `focus`. */
@@ -55,12 +56,12 @@ export function pictureField(place, id, changed = () => {}) {
 /** A field of names in `place`, which become chips; `values()` takes in what is being typed too. */
 export function namesField(place, { id, label, known, hint = "" }) {
   let names = [];
-  const input = make("input", { id, type: "text", maxlength: 200, autocomplete: "off", list: known,
+  const input = make("input", { id, type: "text", dir: "auto", maxlength: 200, autocomplete: "off", list: known,
     "aria-describedby": hint ? `${id}-hint` : null });
   const chips = make("ul", { class: "chips", "aria-label": `${label}: chosen` });
   const show = () => {
-    replace(chips, names.map((name) => make("li", {}, make("span", {}, name),
-      make("button", { type: "button", "aria-label": `Remove ${name}`, onclick: () => {
+    replace(chips, names.map((name) => make("li", {}, showName(name),
+      make("button", { type: "button", "aria-label": `Remove ${wordName(name)}`, onclick: () => {
         names = names.filter((other) => other !== name);
         show();
         input.focus();

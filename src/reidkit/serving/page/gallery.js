@@ -2,7 +2,7 @@
 
 import { complain, find, make, replace } from "./elements.js";
 import { askJson } from "./service.js";
-import { NOT_CALIBRATED, wordBytes, wordErrors, wordScore, wordShare } from "./words.js";
+import { NOT_CALIBRATED, countDigits, listSome, wordBytes, wordErrors, wordScore, wordShare } from "./words.js";
 
 const figure = (name, value, meaning = "") => make("div", {}, make("dt", {}, name),
   make("dd", { class: "value" }, value), meaning ? make("dd", { class: "meaning" }, meaning) : null);
@@ -14,14 +14,11 @@ function wordRecall(store) {
   return store.search.startsWith("exact") ? "all, the search is exact" : "not measured yet (reidkit gallery stats --measure)";
 }
 
-const SOME = 6;
-
-const listSome = (names) => names.slice(0, SOME).join(", ") + (names.length > SOME ? ` and ${names.length - SOME} more` : "");
-
 function showThresholds(thresholds) {
   if (!thresholds) return make("p", { class: "note" }, NOT_CALIBRATED);
+  const digits = countDigits([], thresholds);
   const row = (word, score, share) => make("tr", {}, make("th", { scope: "row" }, word),
-    make("td", { class: "number" }, wordScore(score)), make("td", { class: "number" }, wordShare(share)));
+    make("td", { class: "number" }, wordScore(score, digits)), make("td", { class: "number" }, wordShare(share)));
   return make("div", {}, make("table", {}, make("caption", { class: "spoken" }, "Thresholds and their error rates"),
     make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Verdict"), make("th", { scope: "col", class: "number" }, "Score from"),
       make("th", { scope: "col", class: "number" }, "False accepts"))),

@@ -6,6 +6,7 @@ import { takePictures } from "./fields.js";
 import { showGallery } from "./gallery.js";
 import { setUpPeople, setUpPerson } from "./people.js";
 import { setUpSearch } from "./searching.js";
+import { wordName } from "./names.js";
 import { askJson, forgetKey, keepKey, readKey } from "./service.js";
 import { allows, wordDenied } from "./words.js";
 
@@ -35,11 +36,13 @@ async function showView(focus = true) {
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = `${name || TITLES[view]} · reidkit`;
+  document.title = `${view === "person" && name ? wordName(name) : TITLES[view]} · reidkit`;
   hush();
   if (focus) find(`${view}-title`).focus();
   if (!allows(session, "search")) {
-    if (session !== null && view !== "search" && view !== "enrol") complain(wordDenied(session, "search", "Reading the gallery"));
+    if (session !== null && view !== "search" && view !== "enrol") {
+      announce(wordDenied(session, "search", "Reading the gallery"), { shown: true });
+    }
     return;
   }
   if (view === "people") await people.show();
@@ -53,11 +56,16 @@ function clearAll() {
   for (const part of [search, people, person, enrolment]) part.clear();
   for (const list of document.querySelectorAll("datalist")) list.replaceChildren();
   replace(find("statistics"));
+  history.replaceState(null, "", "#search");
+}
+
+function wordSession() {
+  return readKey() === null ? "No keys: everybody on this machine may do everything" : session.name;
 }
 
 function tellSession() {
   for (const part of [search, person, enrolment]) part.allow(session);
-  find("who").textContent = session === null ? "" : session.name;
+  find("who").textContent = session === null ? "" : wordSession();
   find("who").title = session === null ? "" : `Roles: ${session.roles.join(", ")}`;
   find("enter-key").hidden = session !== null;
   find("forget-key").hidden = readKey() === null;
@@ -109,6 +117,7 @@ function dropKey() {
   session = null;
   clearAll();
   tellSession();
+  showView(false);
   askForKey();
   announce("Key forgotten.", { shown: true });
 }
@@ -120,8 +129,11 @@ for (const button of document.querySelectorAll("dialog [data-close]")) {
   button.addEventListener("click", () => button.closest("dialog").close());
 }
 document.addEventListener("key-wanted", askForKey);
+find("key-dialog").addEventListener("close", () => {
+  if (session === null) find("enter-key").focus();
+});
 document.addEventListener("erased", (event) => {
-  search.clear();
+  search.forget();
   told = event.detail;
   location.hash = "people";
   people.remember().catch(() => {});

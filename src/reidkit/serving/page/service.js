@@ -1,5 +1,8 @@
 // Talking to the service: the key, and its problems in words.
 
+import { nameFiles } from "./names.js";
+import { wordSentence } from "./words.js";
+
 const KEPT = "reidkit-key";
 
 /** What the service refused, in words; `status` is HTTP's, `problem` what it said. */
@@ -13,12 +16,19 @@ export class Refusal extends Error {
 
 export const readKey = () => sessionStorage.getItem(KEPT);
 export const keepKey = (key) => sessionStorage.setItem(KEPT, key);
-export const forgetKey = () => sessionStorage.removeItem(KEPT);
+
+let current = new AbortController();
+
+/** Forget the key, and let nothing arrive that was asked with it. */
+export function forgetKey() {
+  sessionStorage.removeItem(KEPT);
+  current.abort();
+  current = new AbortController();
+}
 
 const WORDS = {
   401: "The service does not know this key.",
   403: "This key may not do that.",
-  404: "That is not there any more.",
   413: "That is too large for the service.",
   429: "Too many requests with this key.",
   503: "The service is busy.",
@@ -35,14 +45,14 @@ async function readProblem(response) {
 }
 
 function word(response, problem) {
-  const said = typeof problem.detail === "string" ? problem.detail : "";
+  const said = typeof problem.detail === "string" ? nameFiles(wordSentence(problem.detail)) : "";
   const known = WORDS[response.status] ?? "";
   let words = known;
   if (said && response.status !== 401) words = known ? `${known} ${said}` : said;
   if (!words) words = problem.title || `The service answered with error ${response.status}.`;
   const seconds = Number(response.headers.get("retry-after"));
   if ((response.status === 429 || response.status === 503) && seconds > 0) {
-    words += `${/[.!?]$/.test(words) ? "" : "."} Try again in ${seconds} s.`;
+    words = `${wordSentence(words)} Try again in ${seconds} s.`;
   }
   return words;
 }
@@ -52,9 +62,10 @@ export async function ask(path, options = {}) {
   const headers = new Headers(options.headers);
   const key = readKey();
   if (key) headers.set("Authorization", `Bearer ${key}`);
+  const signal = AbortSignal.any([current.signal, options.signal].filter(Boolean));
   let response;
   try {
-    response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" });
+    response = await fetch(path, { ...options, signal, headers, cache: "no-store", credentials: "omit" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal("The service cannot be reached.", 0, {});

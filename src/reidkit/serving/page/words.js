@@ -1,5 +1,7 @@
 // How numbers, times and verdicts are worded.
 
+import { wordName } from "./names.js";
+
 const SIGNS = { same: "✓", unsure: "?", unknown: "–" };
 const VERDICTS = { same: "same", unsure: "unsure", unknown: "unknown" };
 
@@ -14,7 +16,40 @@ export function wordTime(text) {
   return text ? text.replace("T", " ").replace(/(\.\d+)?Z$/, "") : "time unknown";
 }
 
-export const wordScore = (score) => score.toFixed(2).replace("-", "−");
+const FEWEST = 3;
+const MOST = 8;
+
+/** How many digits tell scores from the thresholds: three, four near 1, more where they are closer. */
+export function countDigits(scores, thresholds) {
+  const limits = thresholds ? [thresholds.same, thresholds.unsure] : [];
+  const near = [...scores, ...limits].some((score) => score > 0.99 && score < 1);
+  let digits = near ? FEWEST + 1 : FEWEST;
+  const alike = () => limits.some((limit) => [...scores, ...limits].some((score) =>
+    score !== limit && score.toFixed(digits) === limit.toFixed(digits)));
+  while (digits < MOST && alike()) digits += 1;
+  return digits;
+}
+
+export const wordScore = (score, digits = FEWEST) => score.toFixed(digits).replace("-", "−");
+
+/** A camera; a bare number says nothing by itself. */
+export function wordCamera(name) {
+  if (!name) return "camera unknown";
+  return /^\d+$/.test(name) ? `camera ${name}` : wordName(name);
+}
+
+const SOME = 6;
+
+/** The first of some names, and how many more there are. */
+export const listSome = (names) => names.slice(0, SOME).map(wordName).join(", ") +
+  (names.length > SOME ? ` and ${(names.length - SOME).toLocaleString("en")} more` : "");
+
+/** A text as a sentence: with a capital in front and a stop behind. */
+export function wordSentence(text) {
+  const said = text.trim();
+  if (!said) return "";
+  return said[0].toUpperCase() + said.slice(1) + (/[.!?…]$/.test(said) ? "" : ".");
+}
 
 export const wordCount = (count, one, many) =>
   `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
