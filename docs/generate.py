@@ -47,6 +47,13 @@ _SCORED = {
     "Market-1501 and 500,000 distractors, on disk": ("market-500k",),
 }
 _SCORED_TWICE = {("market-others", "product"), ("market-others", "evaluate")}
+_FILTERS = ("all", "one camera")
+_SEARCHES = {
+    "search-100k": "**default store**, 100,000",
+    "search-1m": "**default store**, 1,000,000",
+    "postgres-100k": "PostgreSQL, 100,000",
+    "postgres-1m": "PostgreSQL, 1,000,000",
+}
 
 
 def main() -> None:
@@ -229,6 +236,46 @@ def _tabulate_scoring(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _tabulate_service(record: dict[str, Any]) -> str:
+    """Tabulate the parts that were measured."""
+    parts = record["parts"]
+    lines = [
+        "| search among 512-d vectors, recall@10 | one query, p50 and p99 | numpy's p50 "
+        "| 64 in one call | numpy's |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for part, title in _SEARCHES.items():
+        found = parts.get(part, {})
+        ways = [(title, found), (f"{title}, HNSW", found.get("index", {}))]
+        for name, way in ((f"{t}, {f}", w[f]) for t, w in ways for f in _FILTERS if f in w):
+            one, many = way["single"], way["64 in one call"]
+            lines.append(
+                f"| {name}, {way['recall_at_10']:.3f} | {one['p50_ms']:,.1f}, "
+                f"{one['p99_ms']:,.1f} ms | {one['numpy_p50_ms']:,.1f} ms "
+                f"| {many['p50_ms']:,.0f} ms | {many['numpy_p50_ms']:,.0f} ms |"
+            )
+    if "batching" in parts:
+        lines += ["", *_tabulate_batching(parts["batching"])]
+    machine = next(iter(parts.values()))["machine"]
+    lines += ["", f"{_place(machine)}, {machine['date']}; the machine was not quiet."]
+    return "\n".join(lines)
+
+
+def _tabulate_batching(part: dict[str, Any]) -> list[str]:
+    lines = [
+        "| 32 clients | requests/s | of the engine alone | p50, p99 |",
+        "|---|---:|---:|---:|",
+    ]
+    for network, found in part["networks"].items():
+        for name, way in found["ways"].items():
+            p50, p99 = (way["latency"][key] for key in ("p50_ms", "p99_ms"))
+            lines.append(
+                f"| {network}: {name} | {way['requests_per_second']:,.1f} "
+                f"| {way['share_of_engine']:.2f} | {p50:,.0f}, {p99:,.0f} ms |"
+            )
+    return lines
+
+
 def _word_rounds(record: dict[str, Any]) -> str:
     rounds = record["rounds"]
     return "one round" if rounds == 1 else f"medians of {rounds} rounds"
@@ -244,6 +291,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "deployments": _tabulate_deployments,
     "guide": _tabulate_guide,
     "scoring": _tabulate_scoring,
+    "service": _tabulate_service,
 }
 """The records whose tables stand in README, and what words them."""
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,8 @@ import httpx
 import jsonschema_rs
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reidkit import preprocess
 from reidkit import serving as serving_package
@@ -26,21 +29,30 @@ from reidkit.errors import (
     MissingExtraError,
     ReidkitError,
 )
-from reidkit.gallery import EVERYTHING, Binding
+from reidkit.gallery import EVERYTHING, Binding, Person
 from reidkit.serving import _examples
 from reidkit.serving._limits import Limits
 from reidkit.serving._load import Overloaded
 from reidkit.serving._pages import read_assets
+from reidkit.serving._persons import find_person
 from reidkit.serving._problems import RequestError, answer_problem, explain
 from tests.serving_app import Served, draw_pngs, encode, serving
 
 PEOPLE = ("Ann", "Bo / door 2", "Čeněk")
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with serving(tmp_path) as served:
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("app"), limits=Limits(rate=0)) as served:
         yield served
+
+
+@pytest.fixture
+def served(service: Served) -> Served:
+    """Give the module's service with an empty gallery."""
+    for person in service.service.gallery.list_people():
+        service.service.gallery.remove(person.name)
+    return service
 
 
 @pytest.fixture
@@ -52,7 +64,7 @@ def enrolled(served: Served) -> Served:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    for _ in range(1000):
+    for _ in range(6000):
         if true():
             return
         time.sleep(0.005)
@@ -128,6 +140,62 @@ def test_a_person_is_read_and_erased(enrolled: Served) -> None:
         assert person not in names(search(enrolled, picture))
 
 
+def test_a_person_is_read_in_pages(served: Served) -> None:
+    """Beside people whose names hold this one, before and after it."""
+    for seed, name in enumerate(("Ann", "Ann B", "An", "A Ann", "Anm")):
+        pictures = draw_pngs(5 if name == "Ann" else 1, seed=seed)
+        assert served.enrol(name, pictures).status_code == 201
+    gallery = served.service.gallery
+    ids = gallery.read_person("Ann").ids.tolist()
+    after: int | None = 0
+    seen, pages = [], 0
+    while after is not None:
+        answer = served.ask(
+            "GET", "/v1/persons/Ann", role="search", params={"limit": 2, "after": after}
+        )
+        assert (answer.json()["person"]["name"], answer.json()["person"]["crops"]) == ("Ann", 5)
+        seen += [crop["crop"] for crop in answer.json()["crops"]]
+        after, pages = answer.json()["next"], pages + 1
+    assert (seen, pages) == (ids, 3)
+    lines = [(line.actor, line.action, line.count) for line in gallery.audit(limit=3)]
+    assert lines == [("key:search key", "read", count) for count in (1, 2, 2)]
+    whole = served.ask("GET", "/v1/persons/Ann").json()
+    assert (len(whole["crops"]), whole["next"]) == (5, None)
+    beyond = served.ask("GET", "/v1/persons/Ann", params={"after": ids[-1]}).json()
+    assert (beyond["crops"], beyond["next"], beyond["person"]["crops"]) == ([], None, 5)
+    for wrong in ({"limit": 0}, {"limit": 1001}, {"after": -1}, {"after": "x"}):
+        assert served.ask("GET", "/v1/persons/Ann", params=wrong).status_code == 422
+    assert served.ask("GET", "/v1/persons/nn").status_code == 404
+
+
+@given(
+    st.lists(st.text("ab\x20~\u00e9\ue000\U0010ffff", min_size=1, max_size=4), max_size=12),
+    st.text("ab\x20~\ue000\U0010ffff", max_size=4),
+)
+def test_a_person_is_found_among_names_alike(names: list[str], name: str) -> None:
+    def list_people(*, after: str, limit: int, named: str) -> list[Person]:
+        found = [one for one in sorted({*names}) if one > after and named in one]
+        return [Person(one, 1, (), None, None) for one in found[:limit]]
+
+    found = find_person(SimpleNamespace(list_people=list_people), name)  # type: ignore[arg-type]
+    assert (found.name if found else None) == (name if name in names else None)
+
+
+def test_numbers_are_whole_numbers(enrolled: Served) -> None:
+    for like in (True, 1.0, "1", [1]):
+        assert search(enrolled, like=like).status_code == 422, like
+    assert search(enrolled, *draw_pngs(1), people=True).status_code == 422
+    for crop in ("1_0", "+1", "%201", "１"):
+        assert enrolled.ask("GET", f"/v1/crops/{crop}/picture").status_code == 422, crop
+
+
+def test_head(served: Served) -> None:
+    for path in ("/", "/healthz"):
+        answer = served.client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-length"] == served.client.get(path).headers["content-length"]
+
+
 def test_an_enrolment_names_what_it_refused(served: Served) -> None:
     good = draw_pngs(1)[0]
     answer = served.enrol("Ann", [b"GIF89a", good, good[:60]])
@@ -194,7 +262,7 @@ class Stuck:
         self.calls += 1
         if self.error is not None:
             raise self.error
-        self.go.wait(10)
+        self.go.wait(60)
 
 
 @pytest.mark.parametrize(
@@ -238,8 +306,10 @@ def test_a_gallery_that_moved_to_another_model(
     monkeypatch.setattr(type(gallery), "stats", Stuck(MismatchError("another model")))
     monkeypatch.setattr(type(gallery.store), "binding", lambda _: moved)
     answer = served.ask("GET", "/v1/gallery")
-    assert answer.status_code == 503
-    assert "restart" in answer.json()["detail"]
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "urn:reidkit:problem:rebound"
+    assert "retry-after" not in answer.headers, "waiting does not help"
+    assert "restart the service with the new package" in answer.json()["detail"]
 
 
 def test_threads_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,10 +340,18 @@ def test_a_client_that_goes_leaves_no_work(tmp_path: Path, monkeypatch: pytest.M
         stuck = Stuck()
         monkeypatch.setattr(type(served.service.gallery), "search_vectors", stuck)
         body = {"pictures": encode(*draw_pngs(1))}
-        for _ in range(4):
+
+        def hold() -> None:
+            served.ask("POST", "/v1/search", json=body, timeout=60)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        wait_until(lambda: stuck.calls == 1)
+        for _ in range(3):
             with pytest.raises(httpx.ReadTimeout):
-                served.ask("POST", "/v1/search", json=body, timeout=0.1)
+                served.ask("POST", "/v1/search", json=body, timeout=httpx.Timeout(30, read=0.1))
         stuck.go.set()
+        holder.join()
         wait_until(lambda: not served.service.bodies.taken + served.service.decoded.taken)
         assert stuck.calls == 1
 
@@ -313,6 +391,8 @@ def test_openapi(served: Served) -> None:
             assert operation["summary"], where
             responses = operation["responses"]
             assert any(status.startswith("2") for status in responses), where
+            if path.startswith("/v2") and "/health/" not in path:
+                assert {"401", "403", "429", "503"} <= set(responses), where
             if not path.startswith("/v1"):
                 continue
             assert operation["security"] == [{"key": []}], where

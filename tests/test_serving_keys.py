@@ -133,6 +133,28 @@ def test_a_damaged_file_allows_nobody(tmp_path: Path) -> None:
     assert KeyRing(file).find(secret) is None
 
 
+def test_a_passing_failure_locks_nobody_out_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "keys.json"
+    secret = add_key(file, "first", ["search"])
+    now = [0.0]
+    ring = KeyRing(file, clock=lambda: now[0])
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(24, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        for now[0] in (0.0, 1.0, 2.0):
+            assert ring.find(secret) is None
+            assert ring.lost
+    assert caplog.text.count("until this is repaired") == 1
+    now[0] = 3.0
+    assert ring.find(secret) is not None, "the file did not change, and yet it is read again"
+    assert not ring.lost
+
+
 def test_the_ring_follows_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "keys.json"
     first = add_key(file, "first", ["search"])

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from reidkit.errors import ArgumentError
-from reidkit.gallery import Crops, Gallery, parse_period
+from reidkit.errors import ArgumentError, GalleryError
+from reidkit.gallery import Binding, Crops, Gallery, parse_period
 from reidkit.serving._census import Census
 from reidkit.serving._load import EngineRun
 from reidkit.serving._metrics import CONTENT_TYPE, Metrics, RequestMeter
@@ -215,12 +215,97 @@ def test_readiness_names_what_is_wrong() -> None:
         draining=True,
         batcher=SimpleNamespace(running=True, busy_seconds=1e9),
         retention=None,
-        census=SimpleNamespace(count=fail),
+        census=SimpleNamespace(count=fail, moved=True),
     )
     reasons = " ".join(asyncio.run(find_unready(service)))
     assert "stopping" in reasons
     assert "engine" in reasons
     assert "gallery" in reasons
+    assert "another model" in reasons
+
+
+def test_a_gallery_that_moved_makes_the_service_unready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(tmp_path) as served:
+        assert served.client.get("/readyz").status_code == 200
+        assert read(served.service.metrics)["reidkit_gallery_moved", ()] == 0
+        moved = Binding("f" * 64, "f" * 64, 8)
+        monkeypatch.setattr(type(served.service.gallery.store), "binding", lambda _: moved)
+        answer = served.client.get("/readyz")
+        assert answer.status_code == 503
+        assert "another model" in answer.json()["detail"]
+        assert served.client.get("/v2/health/ready").status_code == 503
+        assert read(served.service.metrics)["reidkit_gallery_moved", ()] == 1
+
+
+def test_nothing_that_retention_erased_stays_on_disk(tmp_path: Path) -> None:
+    now = [1_800_000_000.0]
+    with fill_gallery(tmp_path, [15 * DAY, 5 * DAY, 0], now[0]) as gallery:
+        retention = Retention(gallery, 30 * DAY, metrics=Metrics(), clock=lambda: now[0])
+
+        def compacted() -> int:
+            return sum(line.action == "compact" for line in gallery.audit())
+
+        def traces(name: str) -> list[str]:
+            files = (tmp_path / "gallery").iterdir()
+            return [file.name for file in files if name.encode() in file.read_bytes()]
+
+        asyncio.run(retention.run_once())
+        assert compacted() == 0
+        assert traces("person 0")
+        now[0] += 20 * DAY
+        asyncio.run(retention.run_once())
+        assert compacted() == 1
+        assert traces("person 0") == []
+        now[0] += 10 * DAY
+        asyncio.run(retention.run_once())
+        asyncio.run(retention.run_once())
+        assert compacted() == 2
+        assert traces("person 1") == []
+        assert traces("person 2")
+
+
+def test_compacting_once_an_hour_and_again_after_a_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now, calls, metrics = [1_800_000_000.0], list[float](), Metrics()
+
+    def compact(*, actor: str) -> None:
+        calls.append(now[0])
+        if len(calls) == 1:
+            raise GalleryError("busy")
+
+    gallery: Any = SimpleNamespace(
+        store=SimpleNamespace(count=lambda _: 1), remove_where=lambda *_, **__: 1, compact=compact
+    )
+    retention = Retention(gallery, DAY, metrics=metrics, clock=lambda: now[0])
+    for _ in range(62):
+        asyncio.run(retention.run_once())
+        now[0] += 60
+    start = 1_800_000_000.0
+    assert calls == [start, start + 60, start + 60 + 3600]
+    assert retention.error is None
+    assert "compacting after retention failed" in caplog.text
+    assert read(metrics)["reidkit_retention_failures_total", ()] == 1
+
+
+def test_what_is_too_old_at_the_start_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1_800_000_000.0
+    with fill_gallery(tmp_path, [3 * DAY, 2 * DAY, 0], now) as gallery:
+
+        async def live() -> None:
+            retention = Retention(gallery, DAY, metrics=Metrics(), clock=lambda: now)
+            await retention.start()
+            await retention.stop()
+
+        asyncio.run(live())
+        asyncio.run(live())
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == [
+        "retention: 2 crops are too old and are being erased now"
+    ]
 
 
 def test_a_gallery_that_hangs_holds_one_thread(tmp_path: Path) -> None:
@@ -233,7 +318,9 @@ def test_a_gallery_that_hangs_holds_one_thread(tmp_path: Path) -> None:
         gate.wait(20)
         return 0
 
-    gallery: Any = SimpleNamespace(store=SimpleNamespace(count=hang, count_people=lambda: 0))
+    binding = Binding("a" * 64, "b" * 64, 8)
+    store = SimpleNamespace(count=hang, count_people=lambda: 0, binding=lambda: binding)
+    gallery: Any = SimpleNamespace(store=store, binding=binding)
 
     async def live() -> None:
         census = Census(gallery, Metrics())
@@ -247,7 +334,7 @@ def test_a_gallery_that_hangs_holds_one_thread(tmp_path: Path) -> None:
 
 
 def test_a_gallery_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    gallery: Any = SimpleNamespace(store=None)
+    gallery: Any = SimpleNamespace(store=None, binding=None)
 
     async def live() -> bool:
         return await Census(gallery, Metrics()).count()

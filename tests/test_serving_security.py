@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from tests.serving_app import Served, draw_pngs, encode, serving
 
 OPEN = {
     ("GET", "/"),
+    ("HEAD", "/"),
+    ("HEAD", "/healthz"),
     ("GET", "/page/{name:path}"),
     ("GET", "/openapi.json"),
     ("GET", "/healthz"),
@@ -101,6 +104,25 @@ def test_a_role_that_is_missing(served: Served) -> None:
                 assert status not in (401, 403), (method, path, role)
             else:
                 assert status == 403, (method, path, role)
+
+
+def test_keys_that_cannot_be_read_are_no_wrong_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(tmp_path) as served:
+        ring = served.service.keys
+        assert ring is not None
+        monkeypatch.setattr(ring, "_every", 0.0)
+        file = tmp_path / "keys.json"
+        good = file.read_text()
+        file.write_text(good[:40])
+        for _ in range(30):  # more than wrong keys are allowed
+            answer = served.ask("GET", "/v1/session")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+            assert answer.json()["type"] == "urn:reidkit:problem:keys"
+        assert served.client.get("/v1/session").status_code == 401
+        file.write_text(good)
+        assert served.ask("GET", "/v1/session").status_code == 200
 
 
 def test_the_body_is_not_read_before_the_key(served: Served) -> None:

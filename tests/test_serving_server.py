@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import asyncio
+import json
+import logging
 import re
 import signal
 import socket
@@ -12,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,15 @@ import httpx
 import pytest
 import uvicorn
 
+from reidkit import serving
+from reidkit.cli.serve import Serving, _word_protection, command
 from reidkit.errors import ArgumentError, EngineError
 from reidkit.gallery import Gallery
 from reidkit.models import Model
 from reidkit.runtimes.fake import FakeRuntime
-from reidkit.serving._connections import Patience, TimedConnection
+from reidkit.serving._app import make_app
+from reidkit.serving._connections import Patience, Room, TimedConnection
+from reidkit.serving._context import Service
 from reidkit.serving._keys import add_key
 from reidkit.serving._server import (
     ServeSettings,
@@ -32,6 +38,7 @@ from reidkit.serving._server import (
     is_loopback,
     listen,
     name_address,
+    run_server,
     serve,
     warm,
 )
@@ -126,7 +133,7 @@ def test_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
                 if client.post("/v1/persons", json=body).status_code == 201:
                     acknowledged.append(body["person"])  # type: ignore[arg-type]
 
-    with process(tmp_path, 0.005) as (running, address), ThreadPoolExecutor(4) as threads:
+    with process(tmp_path, 0.02) as (running, address), ThreadPoolExecutor(4) as threads:
         clients = [threads.submit(enrol, address, first) for first in range(4)]
         until(lambda: len(acknowledged) >= 12)
         running.kill()
@@ -192,6 +199,8 @@ def test_settings_are_checked() -> None:
         {"port": 65536},
         {"port": -1},
         {"keep": 0},
+        {"keep": 59.9},
+        {"keep": float("nan")},
         {"grace": 0},
         {"idle": 0},
         {"connections": 0},
@@ -225,52 +234,84 @@ def test_the_model_is_warmed_up_before_anybody_is_served() -> None:
 
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000\r\n\r\n"
+LARGE = 2**24
+
+
+class Watched:
+    """A server whose connections are looked at when a test says so, not when time has passed."""
+
+    def __init__(self, port: int, room: Room, made: list[TimedConnection]) -> None:
+        self.port, self.room, self._made = port, room, made
+
+    @property
+    def connected(self) -> set[Any]:
+        """The connections that are served now."""
+        return self._made[0]._state.connections if self._made else set()
+
+    @contextmanager
+    def connect(self) -> Iterator[tuple[socket.socket, TimedConnection]]:
+        """Connect; gives the server's end of the connection too."""
+        count = len(self._made)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client:
+            until(lambda: len(self._made) > count and self._made[-1]._transport is not None)
+            yield client, self._made[-1]
+
+    def look(self, connection: TimedConnection) -> None:
+        """Let a window pass."""
+        loop = connection._inner.loop
+
+        async def look() -> None:
+            connection._look()
+
+        asyncio.run_coroutine_threadsafe(look(), loop).result(30)
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Read a body and answer with as many bytes, or with many."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message["body"])
+        more = message["more_body"]
+    answer = b"x" * (LARGE if scope["path"] == "/large" else size)
+    headers = [(b"content-length", str(len(answer)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """Serve an app that reads a body and answers with as many bytes, to impatient connections."""
+def watched() -> Iterator[Watched]:
+    made: list[TimedConnection] = []
+    refused: list[int] = []
+    room = Room(3, lambda: refused.append(1))
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            size += len(message["body"])
-            more = message["more_body"]
-        answer = b"x" * (2**26 if scope["path"] == "/large" else size)
-        headers = [(b"content-length", str(len(answer)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+    def make(**more: Any) -> TimedConnection:
+        made.append(TimedConnection(Patience(3600, 64), room, **more))
+        return made[-1]
 
     config = uvicorn.Config(
-        app,
-        http=functools.partial(TimedConnection, Patience(0.3, 64)),  # type: ignore[arg-type]
+        echo,
+        http=make,  # type: ignore[arg-type]
         lifespan="off",
         log_config=None,
         timeout_keep_alive=600,
     )
     server = uvicorn.Server(config)
     with listen("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        yield port
+        yield Watched(listener.getsockname()[1], room, made)
         server.should_exit = True
         thread.join()
 
 
-def drip(port: int, pieces: list[bytes]) -> bool:
-    """Send pieces slowly; True if the connection was dropped without an answer."""
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        try:
-            for piece in pieces:
-                client.sendall(piece)
-                time.sleep(0.02)
-            return client.recv(100) == b""
-        except (ConnectionResetError, BrokenPipeError):
-            return True
+def is_dropped(client: socket.socket) -> bool:
+    try:
+        return client.recv(100) == b""
+    except ConnectionResetError:
+        return True
 
 
 @pytest.mark.parametrize(
@@ -278,36 +319,176 @@ def drip(port: int, pieces: list[bytes]) -> bool:
     [
         [b""],
         [b"POST / HT"],
-        [b"P", *[b"OST"] * 3],
-        [b"POST / HTTP/1.1\r\n", *[b"X: y\r\n"] * 40],
+        [b"P", b"OST", b" / "],
+        [b"POST / HTTP/1.1\r\n", *[b"X: y\r\n"] * 3],
         [HEAD],
-        [HEAD, *[b"x"] * 40],
+        [HEAD, *[b"x" * 63] * 3],
     ],
     ids=["silent", "half a head", "slow head", "endless head", "no body", "dripping body"],
 )
-def test_slow_clients_are_dropped(port: int, pieces: list[bytes]) -> None:
-    assert drip(port, pieces)
+def test_slow_clients_are_dropped(watched: Watched, pieces: list[bytes]) -> None:
+    with watched.connect() as (client, connection):
+        sent = 0
+        for piece in pieces:
+            try:
+                client.sendall(piece)
+            except (BrokenPipeError, ConnectionResetError):
+                break  # it was dropped already
+            sent += len(piece)
+            until(lambda: connection._received == sent or connection._transport.is_closing())  # type: ignore[union-attr] # noqa: B023
+            watched.look(connection)
+        watched.look(connection)
+        assert is_dropped(client)
 
 
-def test_those_who_do_not_read_are_dropped(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port)) as client:
+def test_those_who_do_not_read_are_dropped(watched: Watched) -> None:
+    with watched.connect() as (client, connection):
+        transport = connection._transport
+        assert transport is not None
         client.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        time.sleep(1)
+        until(lambda: transport.get_write_buffer_size() > 0)
+
+        def drop() -> bool:
+            watched.look(connection)
+            return transport.is_closing()
+
+        until(drop)
         received = 0
         with suppress(ConnectionResetError):
             while part := client.recv(2**20):
                 received += len(part)
-    assert received < 2**26
+    assert received < LARGE
 
 
-def test_steady_clients_are_not(port: int) -> None:
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+def test_steady_clients_are_not(watched: Watched) -> None:
+    with watched.connect() as (client, connection):
+        client.sendall(HEAD)
+        for count in range(1, 21):
+            client.sendall(b"x" * 500)
+            until(lambda: connection._received == len(HEAD) + 500 * count)  # noqa: B023
+            watched.look(connection)
+        answer = b""
+        while len(answer) < 10_000:
+            answer += client.recv(65536)
+        assert answer.endswith(b"x" * 10_000)
 
-        def body() -> Iterator[bytes]:
-            for _ in range(20):
-                time.sleep(0.02)
-                yield b"x" * 500
 
-        assert len(client.post("/", content=body()).content) == 10_000
-        assert len(client.post("/", content=b"x" * 100_000).content) == 100_000
-        assert len(client.get("/large").content) == 2**26
+def test_steady_readers_are_not(watched: Watched) -> None:
+    with watched.connect() as (client, connection):
+        transport = connection._transport
+        assert transport is not None
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        until(lambda: transport.get_write_buffer_size() > 0)
+        received = 0
+        for _ in range(3):  # the kernel takes some of it: how much is not ours to say
+            watched.look(connection)
+            before = transport.get_write_buffer_size()
+            while transport.get_write_buffer_size() >= before > 0 and received < LARGE:
+                received += len(client.recv(2**16))
+            if not transport.get_write_buffer_size():
+                break
+        assert received
+        while received < LARGE:
+            part = client.recv(2**20)
+            assert part
+            received += len(part)
+
+
+def ask(port: int, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(request)
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+        return answer
+
+
+def test_no_more_connections_than_there_is_room_for(watched: Watched) -> None:
+    """Those beyond it get a problem that says when to come back; `/healthz` is answered."""
+    until(lambda: not watched.connected)
+    with ExitStack() as stack:
+        for _ in range(watched.room.most):
+            stack.enter_context(watched.connect())
+        answer = ask(watched.port, b"GET /v1/gallery HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert b"\r\nretry-after: 1\r\n" in head
+        assert b"\r\ncontent-type: application/problem+json\r\n" in head
+        assert b"\r\nx-content-type-options: nosniff\r\n" in head
+        assert json.loads(body)["status"] == 503
+        assert f"content-length: {len(body)}".encode() in head
+        alive = ask(watched.port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert alive.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert alive.endswith(b'{"status":"alive"}')
+        alive = ask(watched.port, b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert alive.endswith(b"\r\n\r\n")
+        assert ask(watched.port, b"x" * 2000).startswith(b"HTTP/1.1 503 ")
+        until(lambda: watched.room.spare == 64)  # those that were answered are gone
+        held = [stack.enter_context(watched.connect())[0] for _ in range(watched.room.spare)]
+        with watched.connect() as (client, _):
+            assert client.recv(100).startswith(b"HTTP/1.1 503 "), "refused unheard"
+        assert len(held) == 64
+    until(lambda: not watched.connected and watched.room.spare == 64)
+    answer = ask(watched.port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_service_counts_those_it_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[uvicorn.Config] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, **_: seen.append(self.config))
+    with make_gallery(tmp_path) as gallery, listen("127.0.0.1", 0) as listener:
+        service = Service(gallery, keys=None)
+        settings = ServeSettings(connections=7)
+        run_server(make_app(service), listener, service=service, settings=settings)
+        (config,) = seen
+        room: Room = config.http.args[1]  # type: ignore[union-attr]
+        assert room.most == 7
+        assert config.limit_concurrency is None, "uvicorn's refusal is no problem"
+        room.refused()
+        text = service.metrics.render().decode()
+    assert 'reidkit_rejected_total{reason="connections"} 1.0' in text
+
+
+def test_the_command_writes_the_log_with_time_and_level(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def serve(*_: object, **__: object) -> None:
+        logging.getLogger("reidkit.serving._metrics").info("request 1: GET /healthz")
+        logging.getLogger("uvicorn.error").warning("something is wrong")
+        logging.getLogger("elsewhere").info("of no interest")
+
+    monkeypatch.setattr(serving, "serve", serve, raising=False)
+    before = logging.getLogger().handlers, logging.getLogger("reidkit").level
+    command.main(["package", "--gallery", "place", "--retain", "90m"], standalone_mode=False)
+    assert (logging.getLogger().handlers, logging.getLogger("reidkit").level) == before
+    lines = capfd.readouterr().err.splitlines()
+    time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
+    assert re.fullmatch(f"{time} INFO request 1: GET /healthz", lines[0])
+    assert re.fullmatch(f"{time} WARNING something is wrong", lines[1])
+    assert len(lines) == 2
+    with pytest.raises(ArgumentError, match="at least 60"):
+        command.main(["package", "--gallery", "place", "--retain", "59s"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (60, "1 minutes"),
+        (5400, "90 minutes"),
+        (7200, "2 hours"),
+        (30 * 86400, "30 days"),
+        (61, "61 seconds"),
+    ],
+)
+def test_ages_are_said_in_words(seconds: float, words: str) -> None:
+    assert words in _word_protection(Serving(retain=seconds))
+
+
+def test_those_refused_are_counted() -> None:
+    refused: list[int] = []
+    room = Room(1, lambda: refused.append(1))
+    room.answer(b"GET /healthz HTTP/1.1")
+    assert refused == []
+    room.answer(b"GET / HTTP/1.1")
+    room.answer(b"")
+    assert len(refused) == 2

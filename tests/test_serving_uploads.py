@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import socket
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import httpx
 import numpy as np
@@ -15,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
 from reidkit import preprocess
 from reidkit.errors import ImageError
-from reidkit.serving._decoding import measure_picture
+from reidkit.serving._decoding import decode_file, measure_picture
 from reidkit.serving._forms import SEARCH
 from reidkit.serving._limits import Limits
 from reidkit.serving._problems import RequestError
@@ -31,8 +34,7 @@ LIMITS = Limits(
     picture_bytes=20_000,
     body_bytes=50_000,
     picture_pixels=4096,
-    decoded_bytes=3 * 4096 * 2,
-    body_seconds=1,
+    decoded_bytes=4096 * 9,
     rate=0,
 )
 
@@ -152,6 +154,83 @@ def test_a_size_that_the_decoder_does_not_find(served: Served) -> None:
     frame[5:9] = struct.pack(">HH", 8, 8)
     answer = embed(served, good[:start] + bytes(frame) + good[start:])
     assert answer.status_code == 422
+    assert "two frames" in answer.json()["detail"]
+
+
+def segment(kind: int, data: bytes) -> bytes:
+    return b"\xff" + bytes([kind]) + struct.pack(">H", len(data) + 2) + data
+
+
+def scans(count: int, *, between: bytes = b"", size: int = 16) -> bytes:
+    """Give a progressive JPEG of so many scans, all but the first of them idle."""
+    frame = struct.pack(">BHHB", 8, size, size, 1) + b"\1\x11\0"
+    start = b"\xff\xd8" + segment(0xDB, b"\0" + b"\1" * 64) + segment(0xC2, frame)
+    tables = b"".join(
+        segment(0xC4, bytes([kind, 1, *[0] * 15, symbol])) for kind, symbol in ((0, 0), (16, 0xE0))
+    )
+    first = segment(0xDA, b"\1\1\0\0\0\0") + bytes(((size + 7) // 8) ** 2 // 8 + 1)
+    idle = segment(0xDA, b"\1\1\0\1\x3f\0") + bytes(2)
+    return start + tables + first + (between + idle) * (count - 1) + b"\xff\xd9"
+
+
+def test_scans_are_counted() -> None:
+    assert measure_picture(File("x", scans(100)), Limits()) == 16 * 16 * 3
+    fill = b"\0\xff\xff\xff\x01\xff\x00\xff\xd3"  # what decoders skip between two scans
+    comment = segment(0xFE, b"\xff\xda" * 50)
+    assert measure_picture(File("x", scans(100, between=fill + comment)), Limits())
+    for bomb in (scans(101), scans(101, between=fill), scans(5000), scans(101, between=comment)):
+        with pytest.raises(ImageError, match="more than 100 scans"):
+            measure_picture(File("x", bomb), Limits())
+    with pytest.raises(ImageError, match="more than 1024 segments"):
+        measure_picture(File("x", scans(2, between=segment(0xFE, b"") * 2000)), Limits())
+
+
+@given(st.binary(max_size=200))
+def test_the_walk_finds_the_scans_that_libjpeg_finds(noise: bytes) -> None:
+    """Nothing between two scans hides the second from the walk; what ends the file ends it."""
+    hidden = noise.replace(b"\xff", b"\xff\0")
+    with pytest.raises(ImageError, match="scans"):
+        measure_picture(File("x", scans(101, between=hidden)), Limits())
+
+
+def test_jpegs_with_videos_and_thumbnails_are_taken(served: Served) -> None:
+    good = save("jpeg")
+    behind = good + b"\xff\xda" * 5000
+    thumbnail = good[:2] + segment(0xE1, b"Exif\0\0" + scans(200)[:60_000]) + good[2:]
+    assert embed(served, behind, thumbnail).status_code == 200
+
+
+@pytest.mark.parametrize("kind", [0xC3, 0xC5, 0xC9, 0xCA, 0xCF])
+def test_rare_jpegs_are_refused(kind: int) -> None:
+    good = save("jpeg")
+    rare = good.replace(b"\xff\xc0", b"\xff" + bytes([kind]), 1)
+    with pytest.raises(ImageError, match="lossless"):
+        measure_picture(File("x", rare), Limits())
+
+
+def test_a_second_header_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = save("png", height=64, width=64)
+    large = chunk(b"IHDR", struct.pack(">IIBBBBB", 8000, 8000, 8, 2, 0, 0, 0))
+    for place in (33, len(good) - 12):
+        with pytest.raises(ImageError, match="two headers"):
+            measure_picture(File("x", good[:place] + large + good[place:]), Limits())
+    text = chunk(b"tEXt", b"IHDR" * 30)
+    assert measure_picture(File("x", good[:33] + text + good[33:]), Limits()) == 64 * 64 * 3
+    many = good[:33] + chunk(b"tEXt", b"") * 70_000
+    with pytest.raises(ImageError, match="chunks"):
+        measure_picture(File("x", many), Limits())
+
+
+def test_what_decoding_takes_is_held(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def watch(*arguments: Any) -> Any:
+        taken.append(served.service.decoded.taken)
+        return decode_file(*arguments)
+
+    monkeypatch.setattr("reidkit.serving._decoding.decode_file", watch)
+    assert embed(served, save("png"), save("png", height=64)).status_code == 200
+    assert taken == [16 * 32 * 3 + 16 * 64 * 8] * 2
 
 
 def test_polyglots_lose_all_but_their_pixels(served: Served) -> None:
@@ -217,7 +296,8 @@ def test_a_chunked_body_is_counted(served: Served) -> None:
     assert served.service.bodies.taken == 0
 
 
-def test_a_body_that_does_not_come(served: Served) -> None:
+def test_a_body_that_does_not_come(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served.service, "limits", replace(LIMITS, body_seconds=1))
     head = b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
     answer = talk(served, "POST /v1/embed HTTP/1.1", head)
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -248,7 +328,10 @@ def test_bodies_share_a_budget(served: Served) -> None:
         ("application/x-www-form-urlencoded", b"people=1", 415),
         ("application/json", b"", 400),
         ("application/json", b"{", 400),
-        ("application/json", b"[" * 40_000, 400),
+        ("application/json", b"[" * 10_000, 400),
+        ("application/json", b"[" * 40_000, 422),
+        ("application/json", b'{"pictures": [' + b"1," * 9000 + b"1]}", 422),
+        ("application/json", b'{"tags": [' + b"{}," * 5000 + b"1]}", 422),
         ("application/json", b'{"pictures": ["\\ud800"]}', 400),
         ("application/json", b"\xff\xfe", 400),
         ("application/json", b"[]", 422),
@@ -285,6 +368,59 @@ def test_bodies_that_cannot_be_used(
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"pictures":[' + b"1," * 1_000_000 + b"1]}",
+        b'{"pictures":[' + b"[]," * 1_000_000 + b"1]}",
+        b'{"tags":[' + b'{"a":1},' * 500_000 + b"1]}",
+        b"{" + b",".join(b'"%d":1' % number for number in range(200_000)) + b"}",
+    ],
+    ids=["numbers", "lists", "objects", "fields"],
+)
+def test_a_json_bomb_is_refused_before_it_is_parsed(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(*_: object, **__: object) -> None:
+        raise AssertionError("it was parsed")
+
+    monkeypatch.setattr(TypeAdapter, "validate_json", parse)
+    with pytest.raises(RequestError, match="more than 16384 values"):
+        parse_body(body, "application/json", SEARCH, Limits())
+
+
+def test_many_wrong_values_are_few_errors() -> None:
+    for body in (
+        b'{"pictures":[' + b"1," * 4000 + b"1]}",
+        b'{"persons":[' + b"1," * 200 + b"1]}",
+    ):
+        with pytest.raises(RequestError) as refused:
+            parse_body(body, "application/json", SEARCH, Limits())
+        assert (refused.value.status, len(refused.value.more["errors"])) == (422, 1)  # type: ignore[arg-type]
+    fields = b"{" + b",".join(b'"%d":1' % number for number in range(5000)) + b"}"
+    with pytest.raises(RequestError, match="5000 unusable values"):
+        parse_body(fields, "application/json", SEARCH, Limits())
+
+
+def test_a_json_body_is_held_while_it_is_parsed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def watch(*arguments: Any) -> Any:
+        taken.append(served.service.decoded.taken)
+        return parse_body(*arguments)
+
+    monkeypatch.setattr("reidkit.serving._uploads.parse_body", watch)
+    for text, growth in (("plain", 1), ("é", 4)):
+        body = json.dumps({"like": 7, "tags": [text]}, ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/json"}
+        answer = served.ask("POST", "/v1/search", content=body, headers=headers)
+        assert answer.status_code == 404
+        assert taken.pop() == growth * len(body)
+    assert served.service.decoded.taken == 0
 
 
 def test_compressed_bodies_are_not_taken(served: Served) -> None:
@@ -346,5 +482,5 @@ def test_hostile_names_stay_in_the_gallery(served: Served) -> None:
 def test_any_multipart_body_is_taken_or_refused(data: bytes) -> None:
     body = b'--b\r\nContent-Disposition: form-data; name="' + data
     for sent in (body, body + b"\r\n--b--\r\n"):
-        with contextlib.suppress(RequestError, ValidationError):
+        with contextlib.suppress(RequestError):
             parse_body(sent, "multipart/form-data; boundary=b", SEARCH, Limits())

@@ -23,11 +23,14 @@ logger = logging.getLogger(__name__)
 class Census:
     """Counts a gallery's crops and people for the metrics, one count at a time.
 
-    A database that hangs holds one thread, however often it is asked for.
+    A database that hangs holds one thread, however often it is asked for. `moved` is true once the
+    gallery's vectors are found to be of another model than when the service started.
     """
 
     def __init__(self, gallery: Gallery, metrics: Metrics) -> None:
+        self.moved = False
         self._gallery, self._metrics = gallery, metrics
+        self._binding = gallery.binding
         self._count: asyncio.Task[bool] | None = None
         self._loop: asyncio.Task[None] | None = None
 
@@ -55,11 +58,19 @@ class Census:
         try:
             crops = await asyncio.to_thread(store.count, EVERYTHING)
             people = await asyncio.to_thread(store.count_people)
+            binding = await asyncio.to_thread(store.binding)
         except Exception as error:  # noqa: BLE001 - any failure of a database is one
             logger.error("the gallery does not answer: %s: %s", type(error).__name__, error)
             return False
         self._metrics.set("gallery_crops", "Crops in the gallery.", crops)
         self._metrics.set("gallery_people", "People in the gallery.", people)
+        moved = not binding.same_vectors(self._binding)
+        if moved and not self.moved:
+            logger.error("the gallery has moved to another model: restart with its package")
+        self.moved = moved
+        self._metrics.set(
+            "gallery_moved", "1 if the gallery has moved to another model, else 0.", moved
+        )
         return True
 
     async def _run(self) -> None:

@@ -1,21 +1,33 @@
-"""Connections that do not wait for ever: slow and silent clients are dropped.
+"""Connections that do not wait for ever, and no more of them than there is room for.
 
 uvicorn limits how long a connection may be idle between requests, but not how long a client may
 take over the head of a request, its body, or the reading of the answer. A few such clients would
-hold all the connections that a service has.
+hold all the connections that a service has. It counts connections only when they ask something,
+so that those that never do could take every file descriptor of the process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from fastapi import Response
+from fastapi.responses import JSONResponse
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from reidkit.errors import ArgumentError
+from reidkit.serving._problems import RequestError, answer_problem
+from reidkit.serving._security import add_headers
+
+_SPARE = 64
+_SPARE_SECONDS = 2.0
+_ALIVE = (b"GET /healthz ", b"HEAD /healthz ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,34 @@ class Patience:
             )
 
 
+class Room:
+    """How many connections may be open. For one event loop.
+
+    A few more are held until they have said what they ask: that is answered with 503, but for
+    `/healthz`, since the process is alive. Beyond those a connection is refused unheard.
+    """
+
+    def __init__(self, most: int, refused: Callable[[], None]) -> None:
+        """`refused` is called for each connection that is not served."""
+        self.most, self.refused, self.spare = most, refused, _SPARE
+
+    def answer(self, asked: bytes) -> bytes:
+        """Say what a connection beyond the room is answered to the start of its request."""
+        request_id = secrets.token_hex(8)
+        if asked.startswith(_ALIVE):
+            answer: Response = JSONResponse({"status": "alive"})
+        else:
+            self.refused()
+            detail = "too many connections are open already: ask again in 1 s"
+            error = RequestError(503, detail, kind="overloaded", headers={"Retry-After": "1"})
+            answer = answer_problem(error, request_id)
+        add_headers(answer.headers, request_id)
+        head = f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}\r\n".encode()
+        lines = b"".join(name + b": " + text + b"\r\n" for name, text in answer.raw_headers)
+        body = b"" if asked.startswith(b"HEAD ") else bytes(answer.body)
+        return head + lines + b"connection: close\r\n\r\n" + body
+
+
 class _Moment(NamedTuple):
     """What a connection was doing: `stage` of which request, and how far it had come."""
 
@@ -53,13 +93,15 @@ class TimedConnection(asyncio.Protocol):
     def __init__(
         self,
         patience: Patience,
+        room: Room,
         *,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self._patience = patience
+        self._patience, self._room, self._state = patience, room, server_state
+        self._asked: bytearray | None = None  # what one beyond the room has said
         self._inner = H11Protocol(config, server_state, app_state, _loop)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -70,31 +112,59 @@ class TimedConnection(asyncio.Protocol):
         """Begin to watch a connection."""
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
+            if len(self._state.connections) >= self._room.most:
+                self._hear()
+                return
             self._inner.connection_made(transport)
             self._wait()
 
     def data_received(self, data: bytes) -> None:
         """Count what arrives."""
         self._received += len(data)
-        self._inner.data_received(data)
+        if self._asked is None:
+            self._inner.data_received(data)
+            return
+        self._asked += data
+        if b"\n" in data or len(self._asked) > 1024:
+            self._turn_away()
 
     def eof_received(self) -> None:
         """Pass on that nothing more will arrive."""
-        self._inner.eof_received()
+        if self._asked is None:
+            self._inner.eof_received()
 
     def pause_writing(self) -> None:
         """Pass on that the client does not take what was written."""
-        self._inner.pause_writing()
+        if self._asked is None:
+            self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         """Pass on that it does again."""
-        self._inner.resume_writing()
+        if self._asked is None:
+            self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
-        self._inner.connection_lost(exc)
+        if self._asked is None:
+            self._inner.connection_lost(exc)
+        else:
+            self._room.spare += 1
+
+    def _hear(self) -> None:
+        self._asked = bytearray()
+        self._room.spare -= 1
+        if self._room.spare < 0:
+            self._turn_away()
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_SPARE_SECONDS, self._turn_away)
+
+    def _turn_away(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(self._room.answer(bytes(self._asked or b"")))
+            self._transport.close()
 
     def _wait(self) -> None:
         loop = asyncio.get_running_loop()

@@ -80,7 +80,7 @@ class Service:
 
         Raises:
             Overloaded: too many calls wait for a thread.
-            RequestError: 503 the gallery was bound to another model since the service started.
+            RequestError: 409 the gallery was bound to another model since the service started.
         """
         if self._calls >= self.limits.threads + self.limits.waiting:
             raise Overloaded("threads", 1)
@@ -92,10 +92,10 @@ class Service:
                 if self.gallery.store.binding().same_vectors(self.binding):
                     raise
                 raise RequestError(
-                    503,
-                    "the gallery has moved to another model: restart the service with its package",
+                    409,
+                    "the gallery has moved to another model: restart the service with the new "
+                    "package",
                     kind="rebound",
-                    headers={"Retry-After": "60"},
                 ) from error
 
         self._calls += 1

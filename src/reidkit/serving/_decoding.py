@@ -2,10 +2,13 @@
 
 Only four formats are taken, each by its magic bytes, whatever its name or type say. The size in
 the header is held against the limit before anything is decoded, and only pixels go on from here.
+Files whose header may not mean the picture that a decoder finds, and those that are work without
+end for one, are refused by a walk over their parts.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,8 +24,18 @@ from reidkit.serving._problems import RequestError
 from reidkit.serving._uploads import File
 
 _FRAME_STARTS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_FRAMES_TAKEN = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive: what cameras write
 _MOST_SEGMENTS = 1024
+_MOST_SCANS = 100
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+_SCAN, _END = 0xDA, 0xD9
+# What ends the data of a scan: all but stuffed bytes, fill and restarts.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])", re.DOTALL)
+
+_MOST_CHUNKS = 2**16
+
+_KEPT, _WORKING = 3, 5
+"""Bytes of a pixel of a decoded picture, and those more that decoding it takes meanwhile."""
 
 _NO_PICTURE = "is no JPEG, PNG, WebP or BMP picture"
 
@@ -53,7 +66,7 @@ async def hold_pictures(files: Sequence[File], service: Service) -> AsyncIterato
         Overloaded: other requests hold too many now.
     """
     sizes = await service.run(_measure_files, files, service.limits)
-    total = sum(size for size in sizes if isinstance(size, int))
+    total = _count_held([size for size in sizes if isinstance(size, int)])
     if total > service.limits.decoded_bytes:
         raise RequestError(413, f"the pictures take {total} bytes when decoded: send fewer at once")
     with service.decoded.hold(total):
@@ -84,13 +97,15 @@ def measure_picture(file: File, limits: Limits) -> int:
         width, height = read_size(file.data)
     except (struct.error, IndexError) as error:
         raise ImageError(file.name, "the picture's header is cut short") from error
+    except ValueError as error:
+        raise ImageError(file.name, str(error)) from error
     if width < 1 or height < 1:
         raise ImageError(file.name, f"{width}x{height} pixels are none")
     if width * height > limits.picture_pixels:
         raise ImageError(
             file.name, f"{width}x{height} pixels, at most {limits.picture_pixels} are taken"
         )
-    return width * height * 3
+    return width * height * _KEPT
 
 
 def decode_file(file: File, limits: Limits) -> Picture:
@@ -101,9 +116,14 @@ def decode_file(file: File, limits: Limits) -> Picture:
     """
     picture = decode_picture(file.data, file.name)
     height, width = picture.pixels.shape[:2]
-    if width * height * 3 != measure_picture(file, limits):
+    if width * height * _KEPT != measure_picture(file, limits):
         raise ImageError(file.name, "its size is not the one in its header")
     return picture
+
+
+def _count_held(sizes: Sequence[int]) -> int:
+    """Say how many bytes pictures take, of which one is being decoded while the rest are held."""
+    return sum(sizes) + max(sizes, default=0) * _WORKING // _KEPT
 
 
 def _measure_files(files: Sequence[File], limits: Limits) -> list[int | Refused]:
@@ -137,10 +157,21 @@ def _decode_files(
 
 
 def _read_png(data: bytes) -> tuple[int, int]:
+    """Read the only header of a PNG file: decoders go by the last, so more are refused."""
     if data[12:16] != b"IHDR":
         raise IndexError("no IHDR")
     width, height = struct.unpack_from(">II", data, 16)
-    return width, height
+    (length,) = struct.unpack_from(">I", data, 8)
+    place = 20 + length
+    for _ in range(_MOST_CHUNKS):
+        kind = data[place + 4 : place + 8]
+        if len(kind) < 4 or kind == b"IEND":  # what is cut short is found by the decoder
+            return width, height
+        if kind == b"IHDR":
+            raise ValueError("a PNG file with two headers")
+        (length,) = struct.unpack_from(">I", data, place)
+        place += 12 + length
+    raise ValueError(f"a PNG file of more than {_MOST_CHUNKS} chunks")
 
 
 def _read_bmp(data: bytes) -> tuple[int, int]:
@@ -161,6 +192,7 @@ def _read_jpeg(data: bytes) -> tuple[int, int]:
         marker = data[place + 1]
         if marker in _FRAME_STARTS:
             height, width = struct.unpack_from(">HH", data, place + 5)
+            _check_frame(data, place)
             return width, height
         if marker == 0xFF:
             place += 1
@@ -170,6 +202,31 @@ def _read_jpeg(data: bytes) -> tuple[int, int]:
             (length,) = struct.unpack_from(">H", data, place + 2)
             place += 2 + max(2, length)
     raise IndexError("no frame's header")
+
+
+def _check_frame(data: bytes, place: int) -> None:
+    """Refuse the JPEG frame at `place` if it is rare, not the only one, or of too many scans.
+
+    Each scan goes over the whole picture, however few bytes it has: 34 can cost milliseconds. The
+    walk is libjpeg's own: what it would skip is skipped here.
+    """
+    if data[place + 1] not in _FRAMES_TAKEN:
+        raise ValueError("a JPEG file that is lossless, hierarchical or coded arithmetically")
+    scans = 0
+    (length,) = struct.unpack_from(">H", data, place + 2)
+    place += 2 + length
+    for _ in range(_MOST_SEGMENTS):
+        found = _MARKER.search(data, place)
+        if found is None or found[1][0] == _END:  # what is cut short is found by the decoder
+            return
+        if found[1][0] in _FRAME_STARTS:
+            raise ValueError("a JPEG file with two frames")
+        scans += found[1][0] == _SCAN
+        if scans > _MOST_SCANS:
+            raise ValueError(f"a JPEG file of more than {_MOST_SCANS} scans")
+        (length,) = struct.unpack_from(">H", data, found.end())
+        place = found.end() + length
+    raise ValueError(f"a JPEG file of more than {_MOST_SEGMENTS} segments")
 
 
 def _read_webp(data: bytes) -> tuple[int, int]:

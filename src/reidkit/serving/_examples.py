@@ -58,6 +58,7 @@ PERSON_CROPS: dict[str, Any] = {
             added=_TIME + 60,
         )
     ),
+    "next": None,
 }
 
 ENROLMENT = enrolment_as_json(

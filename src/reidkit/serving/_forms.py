@@ -10,7 +10,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    FailFast,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+)
 
 from reidkit.errors import ArgumentError
 from reidkit.gallery import Asking, Where, check_name, check_tags, parse_time
@@ -20,17 +27,30 @@ _FIRST, _LAST = -62135596800.0, 253402300799.0
 
 _Names = Annotated[
     list[Annotated[str, Field(max_length=400)]],
+    FailFast(),  # else each of many wrong values is an error of its own
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     Field(max_length=256),
 ]
 _Pictures = Annotated[
-    list[str], Field(description="Picture files (JPEG, PNG, WebP or BMP), each in base64.")
+    list[str],
+    FailFast(),
+    Field(max_length=4096, description="Picture files (JPEG, PNG, WebP or BMP), each in base64."),
 ]
 _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 _Time = Annotated[
     _Seconds | Annotated[str, Field(max_length=64)] | None,
     Field(description="ISO 8601, UTC unless it says otherwise, or seconds since 1970."),
 ]
+
+
+def _check_whole(value: object, info: ValidationInfo) -> object:
+    """Refuse what JSON has other numbers' types for; a form has only texts."""
+    if info.mode == "json" and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ValueError("expected a whole number")
+    return value
+
+
+_Whole = Annotated[int, BeforeValidator(_check_whole)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +69,9 @@ class SearchForm:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     pictures: _Pictures = field(default_factory=list)
-    like: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    people: Annotated[int, Field(ge=1, le=100)] = 10
-    crops: Annotated[int, Field(ge=1, le=100)] = 5
+    like: Annotated[_Whole, Field(ge=0, lt=2**63)] | None = None
+    people: Annotated[_Whole, Field(ge=1, le=100)] = 10
+    crops: Annotated[_Whole, Field(ge=1, le=100)] = 5
     cameras: Annotated[_Names, Field(validation_alias=AliasChoices("cameras", "camera"))] = field(
         default_factory=list
     )

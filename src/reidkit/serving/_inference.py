@@ -17,7 +17,7 @@ import reidkit
 from reidkit.errors import ArgumentError, EngineError
 from reidkit.serving import _tensors
 from reidkit.serving._load import Overloaded
-from reidkit.serving._problems import RequestError
+from reidkit.serving._problems import RequestError, document
 from reidkit.serving._running import find_unready
 from reidkit.serving._uploads import hold_body
 
@@ -75,12 +75,18 @@ def make_inference_router(service: Service, allowed: Callable[..., Any]) -> APIR
         "",
         _describe_server,
         dependencies=may_search,
+        responses=document(),
         summary="Describe the server",
         operation_id="v2_server",
     )
     for prefix in ("/models/{model}", "/models/{model}/versions/{version}"):
         _add_model(router, service, prefix, may_search)
     return router
+
+
+def _document(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
+    """Describe a route's errors: those of keys and rates are problems, the rest the protocol's."""
+    return document() | {status: _ERRORS[status] for status in statuses}
 
 
 def _add_health(router: APIRouter, service: Service) -> None:
@@ -105,7 +111,7 @@ def _add_model(router: APIRouter, service: Service, prefix: str, may_search: lis
     @router.get(
         prefix,
         dependencies=may_search,
-        responses={404: _ERRORS[404]},
+        responses=_document(404),
         summary=f"Describe a {kind}",
         operation_id=f"v2_{kind}",
     )
@@ -115,7 +121,7 @@ def _add_model(router: APIRouter, service: Service, prefix: str, may_search: lis
     @router.get(
         f"{prefix}/ready",
         dependencies=may_search,
-        responses={status: _ERRORS[status] for status in (404, 503)},
+        responses=_document(404, 503),
         summary=f"Tell whether a {kind} is ready",
         operation_id=f"v2_{kind}_ready",
     )
@@ -127,7 +133,7 @@ def _add_model(router: APIRouter, service: Service, prefix: str, may_search: lis
     @router.post(
         f"{prefix}/infer",
         dependencies=may_search,
-        responses=_ERRORS,
+        responses=_document(*_ERRORS),
         openapi_extra=_INFER,
         summary=f"Turn pictures into vectors with a {kind}",
         operation_id=f"v2_{kind}_infer",

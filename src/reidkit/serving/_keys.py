@@ -166,7 +166,8 @@ def find_key(secret: str, keys: Collection[Key]) -> Key | None:
 class KeyRing:
     """The keys of a file, read again when the file changes. For one event loop.
 
-    A file that is damaged or gone allows nobody.
+    A file that is damaged, gone or cannot be read allows nobody, until it can be read again; `lost`
+    tells that it is so.
     """
 
     def __init__(
@@ -178,6 +179,12 @@ class KeyRing:
         self._looked = -float("inf")
         self._stamp: tuple[int, ...] | None = None
         self._keys: tuple[Key, ...] = ()
+        self._error = ""
+
+    @property
+    def lost(self) -> bool:
+        """Tell whether the file could not be read when it was last looked at."""
+        return bool(self._error)
 
     def find(self, secret: str) -> Key | None:
         """Find the key that a text is; `None` where it is none."""
@@ -196,12 +203,14 @@ class KeyRing:
             pass  # read_keys says why
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
-            self._keys = read_keys(self.path)
+            self._keys, self._stamp, self._error = read_keys(self.path), stamp, ""
         except (ArgumentError, FormatError) as error:
-            self._keys = ()
-            logger.error("no key is accepted until this is repaired: %s", error)
+            # Nothing is remembered of the file: what failed may have been the reading alone.
+            self._keys, self._stamp = (), None
+            if str(error) != self._error:
+                logger.error("no key is accepted until this is repaired: %s", error)
+            self._error = str(error)
 
 
 def _hash(secret: str) -> str:

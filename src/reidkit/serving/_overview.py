@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BeforeValidator
 
 from reidkit.gallery import audit_as_json, stats_as_json
 from reidkit.serving import _examples
@@ -17,6 +18,18 @@ from reidkit.serving._running import find_unready
 from reidkit.serving._security import Caller, allow
 
 router = APIRouter()
+
+_CROP = Path(ge=0, lt=2**63, examples=[1])
+
+
+def _check_digits(value: object) -> object:
+    """Refuse what `int` takes and no crop is called, such as `1_0`."""
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise ValueError("expected a crop's number")
+    return value
+
+
+_Crop = Annotated[int, BeforeValidator(_check_digits), _CROP]
 
 MaySearch = Annotated[Caller, Depends(allow("search"))]
 MayFetch = Annotated[Caller, Depends(allow("search", cost=0.2))]
@@ -33,21 +46,19 @@ AnyKey = Annotated[Caller, Depends(allow(None))]
     )
     | document(404, 422),
 )
-async def fetch_picture(
-    request: Request, caller: MayFetch, crop: Annotated[int, Path(ge=0, lt=2**63, examples=[1])]
-) -> Response:
+async def fetch_picture(request: Request, caller: MayFetch, crop: _Crop) -> Response:
     """Give a crop's picture where pictures are kept."""
     service = service_of(request)
     picture = await service.run(service.gallery.picture, crop)
     if picture is None:
-        raise RequestError(404, f"there is no picture of a crop {crop}")
+        raise RequestError(404, f"there is no picture of a crop {crop}", kind="no-picture")
     return Response(picture, media_type="image/png")
 
 
 @router.get(
     "/v1/gallery",
     summary="Describe the gallery",
-    responses=_examples.answer(_examples.STATS) | document(),
+    responses=_examples.answer(_examples.STATS) | document(409),
 )
 async def describe_gallery(request: Request, caller: MaySearch) -> Response:
     """Give the gallery's size, model, thresholds and store."""
@@ -96,6 +107,7 @@ async def describe_session(caller: AnyKey) -> Response:
     return JSONResponse({"name": caller.name, "roles": list(caller.roles)})
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Tell whether the process lives")
 async def tell_alive() -> dict[str, str]:
     """Answer."""

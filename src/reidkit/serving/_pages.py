@@ -67,5 +67,6 @@ def make_page_router(assets: dict[str, Asset]) -> APIRouter:
 
     answers: dict[int | str, dict[str, Any]] = {404: document(404)[404]}
     router.add_api_route("/", give_index, summary="The page", responses=answers)
+    router.add_api_route("/", give_index, methods=["HEAD"], include_in_schema=False)
     router.add_api_route("/page/{name:path}", give, summary="Files of the page", responses=answers)
     return router

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from reidkit.gallery import (
     Crops,
     Enrolment,
+    Gallery,
     Person,
     check_name,
     crops_as_json,
@@ -101,14 +102,37 @@ async def enrol(request: Request, caller: Annotated[Caller, Depends(allow("enrol
     summary="Read what is known of a person",
     responses=_examples.answer(_examples.PERSON_CROPS) | document(404, 422),
 )
-async def read_person(request: Request, caller: MaySearch, name: Annotated[str, _NAME]) -> Response:
-    """Give a person's crops, oldest id first."""
+async def read_person(
+    request: Request,
+    caller: MaySearch,
+    name: Annotated[str, _NAME],
+    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> Response:
+    """Give a person and those of their crops that come after an id, by id.
+
+    `next` is the id to go on after, and null at the end. The audit notes who read when, and how
+    many crops, never whose.
+    """
     service = service_of(request)
-    crops = await service.run(service.gallery.read_person, check_name(name, "person"))
-    if not len(crops):
-        raise _nobody(name)
+    gallery, known = service.gallery, check_name(name, "person")
+
+    def read() -> tuple[Person, Crops]:
+        person = find_person(gallery, known)
+        if person is None:
+            raise _nobody(name)
+        crops = gallery.read_person(known, after=after, limit=limit + 1)
+        gallery.store.note("read", min(limit, len(crops)), actor=caller.actor)
+        return person, crops
+
+    person, crops = await service.run(read)
+    following = int(crops.ids[limit - 1]) if len(crops) > limit else None
     return JSONResponse(
-        {"person": person_as_json(_sum_up(name, crops)), "crops": crops_as_json(crops)}
+        {
+            "person": person_as_json(person),
+            "crops": crops_as_json(crops.select(slice(limit))),
+            "next": following,
+        }
     )
 
 
@@ -166,11 +190,18 @@ def _name_source(file: File) -> str:
     return f"upload:{file.shown}"
 
 
-def _sum_up(name: str, crops: Crops) -> Person:
-    known = crops.times[~np.isnan(crops.times)]
-    first, last = (float(known.min()), float(known.max())) if len(known) else (None, None)
-    cameras = tuple(sorted({camera for camera in crops.cameras if camera}))
-    return Person(str(crops.people[0]) or name, len(crops), cameras, first, last)
+def find_person(gallery: Gallery, name: str) -> Person | None:
+    """Find a person without reading their crops; `None` where there is nobody of that name.
+
+    People are listed by code point, so the name is the first after the last name that can come
+    before it: names have at most 200 characters.
+    """
+    if not name:
+        return None
+    last = 0xD7FF if name[-1] == "\ue000" else ord(name[-1]) - 1  # surrogates are no characters
+    before = name[:-1] + chr(last) + "\U0010ffff" * 200
+    found = gallery.list_people(after=before, limit=1, named=name)
+    return found[0] if found and found[0].name == name else None
 
 
 def _nobody(name: str) -> RequestError:

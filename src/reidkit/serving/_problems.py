@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -31,6 +31,8 @@ from reidkit.serving._load import Overloaded
 
 MEDIA_TYPE = "application/problem+json"
 _MOST_ERRORS = 20
+_MANY_ERRORS = 1000
+_ALWAYS = (401, 403, 429, 503)
 
 logger = logging.getLogger(__name__)
 
@@ -103,15 +105,23 @@ def explain(error: Exception) -> RequestError:
     if isinstance(error, HTTPException):
         return RequestError(error.status_code, str(error.detail), headers=error.headers)
     if isinstance(error, RequestValidationError | ValidationError):
-        return explain_validation(error.errors())
+        return explain_validation(error)
     return RequestError(500, "an unexpected error: the service's log says more", kind="unexpected")
 
 
-def explain_validation(errors: Any) -> RequestError:
+def explain_validation(error: RequestValidationError | ValidationError) -> RequestError:
     """Say what a request's values lack, without the values, which may be pictures."""
+    if isinstance(error, ValidationError):
+        if error.error_count() > _MANY_ERRORS:
+            return RequestError(422, f"{error.error_count()} unusable values", kind="values")
+        errors: Sequence[Any] = error.errors(
+            include_url=False, include_context=False, include_input=False
+        )
+    else:
+        errors = error.errors()
     found = [
         {"at": ".".join(str(part) for part in error["loc"])[:200], "why": error["msg"][:200]}
-        for error in list(errors)[:_MOST_ERRORS]
+        for error in errors[:_MOST_ERRORS]
     ]
     if any(error["type"] == "json_invalid" for error in errors):
         return RequestError(400, "the body is no JSON", kind="json", more={"errors": found})
@@ -138,7 +148,7 @@ def add_problems(app: FastAPI) -> None:
 
 def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe problems for OpenAPI: those of a route, by status, and those of every route."""
-    return {status: _describe(status) for status in sorted({*statuses, 401, 403, 429, 503})}
+    return {status: _describe(status) for status in sorted({*statuses, *_ALWAYS})}
 
 
 def _explain_reidkit(error: ReidkitError) -> RequestError:
@@ -157,7 +167,7 @@ _MEANINGS = {
     403: "The key lacks the role that this needs.",
     404: "Nothing there of that name or number.",
     408: "The body took too long to arrive.",
-    409: "It belongs to another model.",
+    409: "It belongs to another model, or the gallery has moved to one: see the type.",
     413: "The body, or one picture in it, holds too many bytes.",
     415: "The body is of a type, or a picture of a format, that is not taken.",
     422: "Values or pictures that cannot be used; the detail names each.",

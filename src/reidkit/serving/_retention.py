@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from reidkit.errors import ArgumentError
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PAUSE = 60.0
 """Seconds between two rounds."""
+
+COMPACT_PAUSE = 3600.0
+"""Seconds between two compactions."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +43,8 @@ class Retention:
     """The task that erases what has expired: when the service starts, and then again and again.
 
     `error` says why the last round failed; `None` where it did not. A service whose retention
-    does not work is not ready.
+    does not work is not ready. After a round that erased something the gallery is compacted, at
+    most once in `COMPACT_PAUSE`, so that no trace of it stays in the store's files.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Retention:
         self._gallery, self._keep, self._metrics = gallery, keep, metrics
         self._pause, self._clock = pause, clock
         self._task: asyncio.Task[None] | None = None
+        self._traces, self._compacted = False, -math.inf
 
     @property
     def running(self) -> bool:
@@ -64,8 +69,9 @@ class Retention:
         return self._task is not None and not self._task.done()
 
     async def start(self) -> None:
-        """Erase what has expired, then go on in a task."""
-        await self.run_once()
+        """Say how much has expired and erase it, then go on in a task."""
+        await asyncio.to_thread(self._announce)
+        await self._finish(self._erase())
         if not self.running:
             self._task = asyncio.create_task(self._run(), name="retention")
 
@@ -76,13 +82,28 @@ class Retention:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def run_once(self) -> None:
-        """Do one round; a failure is logged, counted and kept in `error`."""
-        work = asyncio.ensure_future(self._erase())
+        """Do one round; a failure is logged, counted and kept in `error`.
+
+        A compaction that fails is logged and counted, and tried again in the next round.
+        """
+        await self._finish(self._erase())
+        await self._finish(self._compact())
+
+    async def _finish(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
         try:
-            await asyncio.shield(work)
+            await asyncio.shield(task)
         except asyncio.CancelledError:
-            await asyncio.wait({work})  # the gallery must not be closed under its thread
+            await asyncio.wait({task})  # the gallery must not be closed under its thread
             raise
+
+    def _announce(self) -> None:
+        try:
+            old = self._gallery.store.count(Where(added_before=self._clock() - self._keep))
+        except Exception:  # noqa: BLE001 - the round that follows says it
+            return
+        if old:
+            logger.warning("retention: %d crops are too old and are being erased now", old)
 
     async def _erase(self) -> None:
         try:
@@ -97,9 +118,24 @@ class Retention:
             self.error = None
             self._metrics.count_retention(erased)
             if erased:
+                self._traces = True
                 logger.info("retention erased %d crops", erased)
 
+    async def _compact(self) -> None:
+        now = self._clock()
+        if not self._traces or now - self._compacted < COMPACT_PAUSE:
+            return
+        try:
+            await asyncio.to_thread(self._gallery.compact, actor="retention")
+        except Exception as error:  # noqa: BLE001 - what expired is gone, only its traces are not
+            logger.error("compacting after retention failed: %s: %s", type(error).__name__, error)
+            self._metrics.count_retention(0, failed=True)
+        else:
+            self._traces, self._compacted = False, now
+
     async def _run(self) -> None:
+        # What was erased at the start is compacted here: nobody waits for it.
+        await self._finish(self._compact())
         while True:
             await asyncio.sleep(self._pause)
             await self.run_once()

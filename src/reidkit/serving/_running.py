@@ -62,4 +62,6 @@ async def find_unready(service: Service) -> list[str]:
             reasons.append("retention does not run")
     if not await service.census.count():
         reasons.append("the gallery does not answer: the log says why")
+    if service.census.moved:
+        reasons.append("the gallery has moved to another model: restart with its package")
     return reasons

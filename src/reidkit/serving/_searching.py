@@ -51,7 +51,7 @@ async def embed(request: Request, caller: MaySearch) -> Response:
 @router.post(
     "/search",
     summary="Find a person",
-    responses=_examples.answer(_examples.SEARCH) | document(400, 404, 408, 413, 415, 422),
+    responses=_examples.answer(_examples.SEARCH) | document(400, 404, 408, 409, 413, 415, 422),
     openapi_extra=describe_body(
         SEARCH, {"pictures": [_examples.PICTURE], "people": 5, "cameras": ["entrance"]}
     ),

@@ -76,6 +76,13 @@ def allow(role: str | None, *, cost: float = 1.0) -> Check:
         if service.keys is None:
             return _ANYBODY
         key = service.keys.find(sent.credentials) if sent else None
+        if key is None and sent and service.keys.lost:
+            raise RequestError(
+                503,
+                "the service cannot read its keys: its log says why",
+                kind="keys",
+                headers={"Retry-After": "2"},
+            )
         if key is None:
             raise _refuse_key(request, sent is None)
         _check_rate(service.rates.take(key.id, cost), f"the key {key.name!r}")
@@ -110,7 +117,7 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                _add_headers(MutableHeaders(scope=message), request_id)
+                add_headers(MutableHeaders(scope=message), request_id)
             await send(message)
 
         try:
@@ -174,7 +181,8 @@ def _check_rate(wait: float, whose: str) -> None:
         )
 
 
-def _add_headers(headers: MutableHeaders, request_id: str) -> None:
+def add_headers(headers: MutableHeaders, request_id: str) -> None:
+    """Give an answer the headers that all have."""
     for name, value in _HEADERS.items():
         headers[name] = value
     headers["x-request-id"] = request_id

@@ -32,11 +32,12 @@ from reidkit.gallery import MEMORY, Gallery, Quality, is_postgres
 from reidkit.models import Model
 from reidkit.package import Package
 from reidkit.serving._app import make_app
-from reidkit.serving._connections import Patience, TimedConnection
+from reidkit.serving._connections import Patience, Room, TimedConnection
 from reidkit.serving._context import Service
 from reidkit.serving._keys import list_keys
 from reidkit.serving._limits import Limits
 from reidkit.serving._load import BatchLimits
+from reidkit.serving._retention import PAUSE
 
 KEYS = "keys.json"
 """The keys file's name in a gallery's folder."""
@@ -56,9 +57,9 @@ class ServeSettings:
         limits: what is refused.
         memory: bytes of vectors that may be held in memory.
         device: where the model runs (None: as the package says).
-        keep: seconds after which crops are erased (None: never).
+        keep: seconds after which crops are erased (None: never); at least 60.
         quality: what a crop must be to be taken.
-        connections: how many may be open; more are answered with 503.
+        connections: how many may be open; more are answered with 503, `/healthz` excepted.
         idle: seconds that a connection may be idle between two requests.
         patience: what is asked of slow clients.
         grace: seconds that requests in flight have when the service stops.
@@ -82,8 +83,11 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port < 2**16:
             raise ArgumentError(f"port is {self.port}, expected 0 (any free one) to 65535")
-        if self.keep is not None and self.keep <= 0:
-            raise ArgumentError(f"crops are to be kept for {self.keep} s, expected more than 0")
+        if self.keep is not None and not self.keep >= PAUSE:
+            raise ArgumentError(
+                f"crops are to be kept for {self.keep:g} s, expected at least {PAUSE:g}: what is "
+                "too old is looked for once a minute"
+            )
         for name in ("connections", "idle", "grace"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"{name} is {getattr(self, name)}, expected at least 1")
@@ -211,9 +215,10 @@ def run_server(
     app: FastAPI, listener: socket.socket, *, service: Service, settings: ServeSettings
 ) -> None:
     """Serve an app until a signal says to stop, and return when all is done."""
+    room = Room(settings.connections, functools.partial(service.metrics.reject, "connections"))
     config = uvicorn.Config(
         app,
-        http=functools.partial(TimedConnection, settings.patience),  # type: ignore[arg-type]
+        http=functools.partial(TimedConnection, settings.patience, room),  # type: ignore[arg-type]
         loop="asyncio",
         ws="none",
         lifespan="on",
@@ -221,7 +226,6 @@ def run_server(
         access_log=False,  # it names addresses and paths, which are personal data
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=settings.connections,
         timeout_keep_alive=settings.idle,
         timeout_graceful_shutdown=settings.grace,
         h11_max_incomplete_event_size=_HEAD_BYTES,

@@ -11,17 +11,17 @@ import binascii
 import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from fastapi import Request
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from reidkit.serving._limits import Limits
-from reidkit.serving._problems import RequestError
+from reidkit.serving._problems import RequestError, explain
 
 if TYPE_CHECKING:
     from reidkit.serving._context import Service
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Form = TypeVar("Form")
 
 _MOST_FIELDS = 256
+_MOST_VALUES = 2**14  # of a JSON body; one that means something has hundreds
 _FIELD_BYTES = 2**14
 _SHOWN = 60
 
@@ -91,12 +92,15 @@ async def hold_form(
     """Give what a request's body says, which is held as `hold_body` holds it.
 
     Raises:
-        RequestError, Overloaded, pydantic.ValidationError: see `hold_body` and `parse_body`.
+        RequestError, Overloaded: see `hold_body` and `parse_body`.
     """
     service: Service = request.app.state.service
     content_type = request.headers.get("content-type", "")
     async with hold_body(request, service) as body:
-        yield await service.run(parse_body, body, content_type, form, service.limits)
+        # What is more than all that may be held has to be alone.
+        with service.decoded.hold(min(_count_parsed(body), service.decoded.total)):
+            parsed = await service.run(parse_body, body, content_type, form, service.limits)
+        yield parsed
 
 
 async def read_body(request: Request, service: Service) -> bytes:
@@ -112,18 +116,21 @@ def parse_body(
 
     Raises:
         RequestError: 400 no such body, 413 a picture of too many bytes, 415 another type of body,
-            422 too many pictures.
-        pydantic.ValidationError: values that the form does not take.
+            422 too many pictures, or values that the form does not take.
     """
     kind, options = parse_options_header(content_type)
-    if kind == b"application/json":
-        value = form.validate_json(body)
-        files = _decode_pictures(getattr(value, "pictures", ()), limits)
-    elif kind == b"multipart/form-data":
-        fields, files = _parse_multipart(body, options.get(b"boundary", b""), limits)
-        value = form.validate_python(fields)
-    else:
-        raise RequestError(415, "send application/json or multipart/form-data", kind="body-type")
+    try:
+        if kind == b"application/json":
+            value, files = _parse_json(body, form, limits)
+        elif kind == b"multipart/form-data":
+            fields, files = _parse_multipart(body, options.get(b"boundary", b""), limits)
+            value = form.validate_python(fields)
+        else:
+            raise RequestError(
+                415, "send application/json or multipart/form-data", kind="body-type"
+            )
+    except ValidationError as error:
+        raise explain(error) from error  # here, in a thread: there may be thousands of errors
     if len(files) > limits.pictures:
         raise _too_many(len(files), limits)
     for file in files:
@@ -152,6 +159,20 @@ def _too_large(limit: int) -> RequestError:
 
 def _too_many(pictures: int, limits: Limits) -> RequestError:
     return RequestError(422, f"{pictures} pictures, at most {limits.pictures} are taken at once")
+
+
+def _count_parsed(body: bytes) -> int:
+    """Say how many bytes a body's texts may take: 4 for each byte where one is no ASCII."""
+    return len(body) if body.isascii() and b"\\u" not in body else 4 * len(body)
+
+
+def _parse_json(body: bytes, form: TypeAdapter[Form], limits: Limits) -> tuple[Form, list[File]]:
+    # Before it is parsed: each of a few bytes would become an object, and an error, of hundreds.
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MOST_VALUES:
+        raise RequestError(422, f"the body holds more than {_MOST_VALUES} values", kind="values")
+    value: Any = form.validate_json(body)
+    files = _decode_pictures(value.pictures, limits)
+    return replace(value, pictures=[]), files
 
 
 def _decode_pictures(texts: object, limits: Limits) -> list[File]:
