@@ -341,3 +341,20 @@ def test_a_gallery_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> Non
 
     assert not asyncio.run(live())
     assert "does not answer" in caplog.text
+
+
+def test_many_who_ask_at_once_all_get_an_answer(tmp_path: Path) -> None:
+    """Another count may begin between the end of one and the answer to who waited for it."""
+    with make_gallery(tmp_path) as gallery:
+
+        async def ask_often() -> list[bool]:
+            census = Census(gallery, Metrics())
+
+            async def ask() -> list[bool]:
+                return [await census.count() for _ in range(20)]
+
+            return [
+                each for some in await asyncio.gather(*(ask() for _ in range(8))) for each in some
+            ]
+
+        assert asyncio.run(ask_often()) == [True] * 160

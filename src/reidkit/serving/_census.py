@@ -50,8 +50,10 @@ class Census:
         """Count; False where the gallery fails or does not answer within `patience` seconds."""
         if self._count is None or self._count.done():
             self._count = asyncio.create_task(self._ask())
-        done, _ = await asyncio.wait({self._count}, timeout=patience)
-        return bool(done) and self._count.result()
+        # Kept apart: who asks next may have begun another count before this one goes on.
+        count = self._count
+        done, _ = await asyncio.wait({count}, timeout=patience)
+        return bool(done) and count.result()
 
     async def _ask(self) -> bool:
         store = self._gallery.store
