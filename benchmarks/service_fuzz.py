@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,9 @@ CHECKS = (
 )
 
 _PEOPLE = 8
+
+_ERROR = re.compile(r"ERROR|CRITICAL|^[\w.]*(?:Error|Exception)\b")
+"""What a server's log says of something unexpected, and what it was."""
 
 Figures = dict[str, object]
 
@@ -60,7 +64,7 @@ def measure(seconds: float) -> Figures:
         "runs": runs,
         "server_alive": alive,
         "server_mib": held.rss_mib,
-        "server_errors": [line for line in lines if "ERROR" in line or "Traceback" in line][:20],
+        "server_errors": [line for line in lines if _ERROR.search(line)][:40],
     }
 
 

@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import io
 import random
+import re
 import tempfile
 import threading
 import time
@@ -42,6 +43,9 @@ enough to show whether memory grows."""
 
 _WARM_UP = 1 / 3
 _PICTURE_SIDES = (64, 32)
+
+_ERROR = re.compile(r"ERROR|CRITICAL|^[\w.]*(?:Error|Exception)\b")
+"""What a server's log says of something unexpected, and what it was."""
 
 Figures = dict[str, object]
 
@@ -96,7 +100,7 @@ def measure(seconds: float, *, package: Path | None = None) -> Figures:
         "counts": dict(sorted(counts.items())),
         "checks": checks,
         "findings": [each for client in clients for each in client.findings][:50],
-        "server_errors": [line for line in lines if "ERROR" in line or "Traceback" in line][:20],
+        "server_errors": [line for line in lines if _ERROR.search(line)][:40],
         "lives": [_describe_life(life) for life in lives],
         "gallery_mib": disk / 2**20,
     }
