@@ -19,11 +19,16 @@ from typing import Any
 from reidkit.errors import ArgumentError
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file that either holds all of `data` or does not change."""
+def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file that either holds all of `data` or does not change.
+
+    A `private` one is its owner's alone to read, from its first byte on.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary.unlink(missing_ok=True)
+    mode = 0o600 if private else 0o666
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -32,9 +37,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON, whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+def write_json(path: Path, value: object, *, private: bool = False) -> None:
+    """Write a value as indented JSON, whole or not at all; see `write_bytes`."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode(), private=private)
 
 
 def read_json(path: Path) -> dict[str, Any]:

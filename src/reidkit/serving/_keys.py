@@ -234,19 +234,8 @@ def _parse_key(entry: dict[str, Any]) -> Key:
 
 def _write_keys(path: Path, keys: tuple[Key, ...]) -> None:
     """Write a file that only its owner may read, whole or not at all."""
-    text = json.dumps({"format": FORMAT, "keys": [asdict(key) for key in keys]}, indent=2)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.unlink(missing_ok=True)
-    try:
-        # The mode counts from the first byte, which is why disk.write_json is not used.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-            file.write(f"{text}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    entries = [asdict(key) for key in keys]
+    disk.write_json(path, {"format": FORMAT, "keys": entries}, private=True)
 
 
 @contextmanager
