@@ -71,15 +71,22 @@ def load_image(
     path: str | Path, contract: InputSpec, out: Inputs, *, takes: Takes = "tensor"
 ) -> None:
     """Decode, resize and normalise one picture into `out`, a row of `empty_batch`."""
-    fill(resize(decode(path), contract), contract, out, takes=takes)
+    prepare_into(out, decode(path), contract, takes=takes)
 
 
 def prepare(pixels: NDArray[np.uint8], contract: InputSpec, *, takes: Takes = "tensor") -> Inputs:
     """Resize and normalise decoded pixels, (h, w, 3) uint8 RGB, into a row of `empty_batch`."""
     batch = empty_batch(1, contract, takes)
-    fill(resize(pixels, contract), contract, batch[0], takes=takes)
+    prepare_into(batch[0], pixels, contract, takes=takes)
     row: Inputs = batch[0]
     return row
+
+
+def prepare_into(
+    out: Inputs, pixels: NDArray[np.uint8], contract: InputSpec, *, takes: Takes = "tensor"
+) -> None:
+    """Resize and normalise decoded pixels, (h, w, 3) uint8 RGB, into `out`, a row of a batch."""
+    fill(resize(pixels, contract), contract, out, takes=takes)
 
 
 def fill(

@@ -108,15 +108,15 @@ def measure_picture(file: File, limits: Limits) -> int:
     return width * height * _KEPT
 
 
-def decode_file(file: File, limits: Limits) -> Picture:
-    """Decode a measured picture.
+def decode_file(file: File, size: int) -> Picture:
+    """Decode a picture that was measured to take `size` bytes.
 
     Raises:
         ImageError: it cannot be decoded, or is another size than its header said.
     """
     picture = decode_picture(file.data, file.name)
     height, width = picture.pixels.shape[:2]
-    if width * height * _KEPT != measure_picture(file, limits):
+    if width * height * _KEPT != size:
         raise ImageError(file.name, "its size is not the one in its header")
     return picture
 
@@ -145,14 +145,14 @@ def _decode_files(
         if isinstance(size, Refused):
             continue
         try:
-            pictures.append(decode_file(file, service.limits))
+            pictures.append(decode_file(file, size))
             places.append(place)
         except ImageError as error:
             refused.append(Refused(file.name, error.reason))
     contract, takes = service.model.contract, service.model.runtime.takes
     inputs = preprocess.empty_batch(len(pictures), contract, takes)
     for picture, row in zip(pictures, inputs, strict=True):
-        preprocess.fill(preprocess.resize(picture.pixels, contract), contract, row, takes=takes)
+        preprocess.prepare_into(row, picture.pixels, contract, takes=takes)
     return Decoded(pictures, inputs, places, refused)
 
 
