@@ -307,6 +307,8 @@ def test_export_gives_all_that_is_meant_by_id(store: Store) -> None:
     assert [len(crops) for crops, _ in parts] == [3, 1]
     assert np.concatenate([crops.ids for crops, _ in parts]).tolist() == ids[::2].tolist()
     assert np.array_equal(np.concatenate([part for _, part in parts]), vectors[::2])
+    ((rest, _),) = store.export(EVERYTHING, after=int(ids[4]))
+    assert rest.ids.tolist() == ids[5:].tolist()
 
 
 def test_the_audit_names_nobody(store: Store) -> None:

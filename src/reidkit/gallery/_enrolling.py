@@ -171,8 +171,7 @@ def embed_pictures(
     for start in range(0, len(pictures), size):
         part = pictures[start : start + size]
         for picture, row in zip(part, rows, strict=False):
-            pixels = preprocess.resize(picture.pixels, model.contract)
-            preprocess.fill(pixels, model.contract, row, takes=takes)
+            preprocess.prepare_into(row, picture.pixels, model.contract, takes=takes)
         vectors[start : start + size] = model.embed(rows[: len(part)])
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
@@ -238,7 +237,7 @@ def _find_duplicates(
     """Find the vectors too like one in the gallery, or one before them that is none itself."""
     if not len(vectors):
         return
-    nearest = door.store.search(vectors, 1, EVERYTHING).scores[:, 0]
+    nearest = door.store.search(vectors, 1, EVERYTHING, binding=door.binding).scores[:, 0]
     taken: list[int] = []
     for row, score in enumerate(nearest.tolist()):
         if taken:

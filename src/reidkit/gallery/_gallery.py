@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -231,10 +230,8 @@ class Gallery:
         """
         if not pictures:
             raise ArgumentError("a search needs at least one picture")
-        searched = Searched(self.store, self.binding, self.thresholds)
-        answer = find_people(searched, self._pool(self.embed(pictures)), asking)
-        self.store.note("search", len(pictures), actor=actor)
-        return answer
+        searched = self._take_moment()  # before the model is run: it may be another afterwards
+        return self._answer(searched, self.embed(pictures), asking, actor=actor)
 
     def search_vectors(
         self,
@@ -250,10 +247,7 @@ class Gallery:
         Raises:
             ShapeError, MismatchError: other vectors than this gallery's.
         """
-        searched = Searched(self.store, self.binding, self.thresholds)
-        answer = find_people(searched, self._pool(vectors), asking)
-        self.store.note("search", len(vectors), actor=actor)
-        return answer
+        return self._answer(self._take_moment(), vectors, asking, actor=actor)
 
     def search_like(
         self,
@@ -277,12 +271,11 @@ class Gallery:
 
     def read_person(self, name: str, *, after: int = 0, limit: int | None = None) -> Crops:
         """Give a person's crops by id, those after an id; none where nobody has that name."""
+        size = 1024 if limit is None else max(1, min(limit, 1024))
         parts: list[Crops] = []
-        room = math.inf if limit is None else limit
-        for crops, _ in self.store.export(Where(people=(name,))):
-            parts.append(crops.select(crops.ids > after))
-            room -= len(parts[-1])
-            if room <= 0:
+        for crops, _ in self.store.export(Where(people=(name,)), after=after, batch=size):
+            parts.append(crops)
+            if limit is not None and size * len(parts) >= limit:
                 break
         return join_crops(parts).select(slice(limit))
 
@@ -402,6 +395,18 @@ class Gallery:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _take_moment(self) -> Searched:
+        """Say what is searched, and what its vectors are of at this moment."""
+        return Searched(self.store, self.binding, self.thresholds)
+
+    def _answer(
+        self, searched: Searched, vectors: NDArray[np.float32], asking: Asking, *, actor: str
+    ) -> Answer:
+        """Search for the mean of vectors (Q, D), and note it."""
+        answer = find_people(searched, self._pool(vectors), asking)
+        self.store.note("search", len(vectors), actor=actor)
+        return answer
 
     def _open_door(self, quality: Quality, actor: str) -> Door:
         return Door(self.store, self.binding, quality, actor)

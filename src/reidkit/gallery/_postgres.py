@@ -160,7 +160,7 @@ class PostgresStore:
             return _postgres_people.find_known(cursor, people, digests)
 
     def export(
-        self, where: Where, *, batch: int = 1024
+        self, where: Where, *, after: int = 0, batch: int = 1024
     ) -> Iterator[tuple[Crops, NDArray[np.float32]]]:
         """Give the crops that are meant with their vectors, by id, some at a time.
 
@@ -170,7 +170,7 @@ class PostgresStore:
             GalleryError: the gallery was switched to another model meanwhile.
         """
         condition, values = filter_crops(where)
-        after, number = -1, None
+        number = None
         while True:
             with self._begin("read") as (cursor, state):
                 if number not in (None, state.current.number):

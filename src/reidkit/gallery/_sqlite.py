@@ -194,7 +194,7 @@ class SqliteStore:
             return _sqlite_people.find_known(connection, people, digests)
 
     def export(
-        self, where: Where, *, batch: int = 1024
+        self, where: Where, *, after: int = 0, batch: int = 1024
     ) -> Iterator[tuple[Crops, NDArray[np.float32]]]:
         """Give the crops that are meant with their vectors, by id, some at a time.
 
@@ -203,7 +203,7 @@ class SqliteStore:
         Raises:
             GalleryError: another model's vectors took their place meanwhile.
         """
-        after, begun = 0, None
+        begun = None
         while True:
             with self._connections.read() as connection:
                 generation = rebinding.read_generation(connection)

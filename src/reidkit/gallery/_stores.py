@@ -122,9 +122,9 @@ class Store(Protocol):
         """
 
     def export(
-        self, where: Where, *, batch: int = 1024
+        self, where: Where, *, after: int = 0, batch: int = 1024
     ) -> Iterator[tuple[Crops, NDArray[np.float32]]]:
-        """Give the crops that are meant with their vectors, by id, some at a time."""
+        """Give the crops that are meant with their vectors, by id, those after an id."""
 
     def picture(self, crop: int) -> bytes | None:
         """Give a crop's picture, a PNG file; `None` where there is none."""
