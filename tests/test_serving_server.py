@@ -121,6 +121,24 @@ def test_a_graceful_stop_answers_everything_in_flight(tmp_path: Path) -> None:
         assert len(gallery.list_people()) == 8
 
 
+def test_a_stop_at_the_very_start_is_graceful_too(tmp_path: Path) -> None:
+    make_gallery(tmp_path).close()
+    at_once = "announce=lambda url: (print(url, flush=True), os.kill(os.getpid(), signal.SIGTERM))"
+    script = tmp_path / "serve_it.py"
+    script.write_text(
+        "import os, signal\n"
+        + SCRIPT.replace("announce=lambda url: print(url, flush=True)", at_once)
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "gallery"), "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines()[1:] == ["stopped"]
+
+
 def test_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     make_gallery(tmp_path).close()
     pngs = draw_pngs(40)

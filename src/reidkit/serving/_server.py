@@ -127,9 +127,9 @@ def serve(
             keep=settings.keep,
             quality=settings.quality,
         )
-        if announce is not None:
-            announce(name_address(listener, settings.host))
-        run_server(make_app(service), listener, service=service, settings=settings)
+        address = name_address(listener, settings.host)
+        ready = None if announce is None else functools.partial(announce, address)
+        run_server(make_app(service), listener, service=service, settings=settings, ready=ready)
 
 
 def choose_keys(place: str | Path, settings: ServeSettings) -> Path | None:
@@ -212,9 +212,17 @@ def warm(model: Model, batch: int | None = None) -> None:
 
 
 def run_server(
-    app: FastAPI, listener: socket.socket, *, service: Service, settings: ServeSettings
+    app: FastAPI,
+    listener: socket.socket,
+    *,
+    service: Service,
+    settings: ServeSettings,
+    ready: Callable[[], None] | None = None,
 ) -> None:
-    """Serve an app until a signal says to stop, and return when all is done."""
+    """Serve an app until a signal says to stop, and return when all is done.
+
+    `ready` is called once signals are heeded: whoever hears of the service may stop it at once.
+    """
     room = Room(settings.connections, functools.partial(service.metrics.reject, "connections"))
     config = uvicorn.Config(
         app,
@@ -235,6 +243,8 @@ def run_server(
     # signal, when it is a stop that went well.
     with ThreadPoolExecutor(1, "reidkit-server") as thread, _heeding_signals(server, service):
         try:
+            if ready is not None:
+                ready()
             thread.submit(server.run, sockets=[listener]).result()
         except SystemExit as error:
             raise EngineError("the service could not start: the log says why") from error
