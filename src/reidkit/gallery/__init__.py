@@ -14,7 +14,7 @@ from reidkit.gallery._answers import (
     PersonMatch,
 )
 from reidkit.gallery._enrolling import Enrolment, Refused, join_enrolments
-from reidkit.gallery._gallery import Gallery, Stats, bind, check_bound, reembed_place
+from reidkit.gallery._gallery import Gallery, Stats, reembed_place
 from reidkit.gallery._json import (
     answer_as_json,
     answer_from_json,
@@ -29,6 +29,7 @@ from reidkit.gallery._json import (
     stats_as_json,
     stats_from_json,
 )
+from reidkit.gallery._names import check_name, check_tags
 from reidkit.gallery._pictures import Picture, decode_picture, keep_picture, read_picture
 from reidkit.gallery._quality import Quality, measure_sharpness
 from reidkit.gallery._reembedding import Reembedded
@@ -45,8 +46,6 @@ from reidkit.gallery._values import (
     Person,
     StoreFacts,
     Where,
-    check_name,
-    check_tags,
     join_crops,
 )
 
@@ -81,8 +80,6 @@ __all__ = [
     "answer_from_json",
     "audit_as_json",
     "audit_from_json",
-    "bind",
-    "check_bound",
     "check_name",
     "check_tags",
     "create_store",

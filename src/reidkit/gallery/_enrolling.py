@@ -11,10 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit import preprocess
-from reidkit.embedding import choose_batch
-from reidkit.errors import ArgumentError, EngineError, ImageError, MismatchError, ShapeError
-from reidkit.gallery._pictures import Picture, keep_picture, read_picture
+from reidkit.errors import ArgumentError, ImageError, MismatchError, ShapeError
+from reidkit.gallery._pictures import Picture, embed_pictures, keep_picture, read_picture
 from reidkit.gallery._quality import Quality, judge_crop
 from reidkit.gallery._stores import Store
 from reidkit.gallery._values import EVERYTHING, Binding, Crops
@@ -155,31 +153,6 @@ def _read_parts(
             read, held = [], 0
     if read:
         yield read
-
-
-def embed_pictures(
-    model: Model, pictures: Sequence[Picture], *, batch: int | None = None
-) -> NDArray[np.float32]:
-    """Turn decoded pictures into vectors, (N, D) float32 of unit length.
-
-    Raises:
-        EngineError: the engine failed, or gave NaN or infinity.
-    """
-    size, takes = choose_batch(model, batch), model.runtime.takes
-    vectors = np.empty((len(pictures), model.spec.embedding_size), np.float32)
-    rows = preprocess.empty_batch(min(size, len(pictures)), model.contract, takes)
-    for start in range(0, len(pictures), size):
-        part = pictures[start : start + size]
-        for picture, row in zip(part, rows, strict=False):
-            preprocess.prepare_into(row, picture.pixels, model.contract, takes=takes)
-        vectors[start : start + size] = model.embed(rows[: len(part)])
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise EngineError(
-            f"the model gave NaN or infinity for {len(bad)} pictures, first "
-            f"{pictures[bad[0]].name}: the engine file or its precision is at fault"
-        )
-    return to_unit_length(vectors)
 
 
 def _add_read(

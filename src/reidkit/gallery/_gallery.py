@@ -12,11 +12,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.errors import AbsentError, ArgumentError, MismatchError, PackageError, ShapeError
+from reidkit.errors import AbsentError, ArgumentError, MismatchError, ShapeError
 from reidkit.gallery import _enrolling, _exporting, _reembedding
 from reidkit.gallery._answers import Answer, Asking, Searched, find_people
-from reidkit.gallery._enrolling import Door, Enrolment, embed_pictures
-from reidkit.gallery._pictures import Picture, read_picture
+from reidkit.gallery._enrolling import Door, Enrolment
+from reidkit.gallery._packages import bind, check_package, find_package
+from reidkit.gallery._pictures import Picture, embed_pictures, read_picture
 from reidkit.gallery._quality import Quality
 from reidkit.gallery._reembedding import Reembedded
 from reidkit.gallery._stores import MEMORY, Store, create_store, open_store
@@ -116,8 +117,8 @@ class Gallery:
         try:
             binding = store.binding()
             if not isinstance(package, Package):
-                package = _find_package(place, package, binding)
-            check_bound(place, package, binding)
+                package = find_package(place, package, binding)
+            check_package(place, package, binding)
             return cls(store, package, place=str(place), device=device)
         except BaseException:
             store.close()
@@ -464,44 +465,6 @@ def reembed_place(
         store.close()
 
 
-def bind(package: Package) -> Binding:
-    """Give the binding of vectors that a package's model makes."""
-    spec = package.spec
-    return Binding(
-        spec.engine.identity,
-        spec.input.sha256,
-        spec.embedding_size,
-        str(Path(package.folder).absolute()),
-    )
-
-
-def check_bound(place: str | Path, package: Package, binding: Binding) -> None:
-    """Refuse a package whose vectors are not those of a gallery.
-
-    Raises:
-        MismatchError: they are of another model, precision or input contract.
-    """
-    if not bind(package).same_vectors(binding):
-        raise MismatchError(
-            f"the vectors of {_show_place(place)} are of model {binding.model_sha256} and input "
-            f"contract {binding.contract_sha256}, {package.folder} is another one: "
-            f"{package.spec.engine.identity}, {package.spec.input.sha256}. Use the package it was "
-            "made with, or move the gallery: reidkit gallery reembed PLACE --package PACKAGE"
-        )
-
-
-def _find_package(place: str | Path, package: str | Path | None, binding: Binding) -> Package:
-    if package is not None:
-        return read_package(package)
-    try:
-        return read_package(binding.package)
-    except PackageError as error:
-        raise PackageError(
-            f"the model package of {_show_place(place)} is not at {binding.package} any more "
-            f"({error}): say where it is with --package (package=...)"
-        ) from error
-
-
 def _check_crop(crop: int) -> int:
     """Refuse a number that is no crop's id.
 
@@ -511,8 +474,3 @@ def _check_crop(crop: int) -> int:
     if not 0 <= crop < 2**63:
         raise AbsentError(f"there is no crop {crop} in this gallery")
     return crop
-
-
-def _show_place(place: str | Path) -> str:
-    """Name a place in a message; a DSN may hold a password."""
-    return "this gallery" if "://" in str(place) else str(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit import preprocess
+from reidkit.embedding import choose_batch
+from reidkit.errors import EngineError
 from reidkit.gallery._values import KeptPictures
+from reidkit.models import Model, to_unit_length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,3 +67,28 @@ def keep_picture(pixels: NDArray[np.uint8], kept: KeptPictures) -> bytes | None:
             pixels, max(1, int(height * ratio)), max(1, int(width * ratio))
         )
     return preprocess.encode_png(pixels)
+
+
+def embed_pictures(
+    model: Model, pictures: Sequence[Picture], *, batch: int | None = None
+) -> NDArray[np.float32]:
+    """Turn decoded pictures into vectors, (N, D) float32 of unit length.
+
+    Raises:
+        EngineError: the engine failed, or gave NaN or infinity.
+    """
+    size, takes = choose_batch(model, batch), model.runtime.takes
+    vectors = np.empty((len(pictures), model.spec.embedding_size), np.float32)
+    rows = preprocess.empty_batch(min(size, len(pictures)), model.contract, takes)
+    for start in range(0, len(pictures), size):
+        part = pictures[start : start + size]
+        for picture, row in zip(part, rows, strict=False):
+            preprocess.prepare_into(row, picture.pixels, model.contract, takes=takes)
+        vectors[start : start + size] = model.embed(rows[: len(part)])
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise EngineError(
+            f"the model gave NaN or infinity for {len(bad)} pictures, first "
+            f"{pictures[bad[0]].name}: the engine file or its precision is at fault"
+        )
+    return to_unit_length(vectors)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from reidkit.errors import GalleryError, ImageError
-from reidkit.gallery._enrolling import Refused, embed_pictures
-from reidkit.gallery._pictures import Picture, decode_picture, read_picture
+from reidkit.gallery._enrolling import Refused
+from reidkit.gallery._pictures import Picture, decode_picture, embed_pictures, read_picture
 from reidkit.gallery._stores import Store
 from reidkit.gallery._values import EVERYTHING, Binding
 from reidkit.models import Model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,20 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import ArgumentError, ShapeError
-
-LONGEST_NAME = 200
-"""The most characters of a person's, a camera's or a tag's name."""
-
-LONGEST_SOURCE = 4096
-MOST_TAGS = 32
-
-EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
-"""The years 1 to 9999, in seconds since 1970 (UTC)."""
-
-_INVISIBLE = frozenset("\u200b\u200e\u200f\u2060\ufeff\u00ad\u061c") | frozenset(
-    map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
-)
-"""Zero-width spaces and what changes the direction of writing. Joiners are parts of words."""
+from reidkit.gallery._names import check_moments, check_name, check_source, check_tags
 
 _COLUMNS = {
     "ids": np.int64,
@@ -101,9 +87,9 @@ class Crops:
         for name in ("people", "cameras"):
             made[name][:] = [check_name(text, name) for text in made[name]]
         for source in made["sources"]:
-            _check_source(source)
+            check_source(source)
         for name in ("times", "added"):
-            _check_moments(made[name], name)
+            check_moments(made[name], name)
         return cls(**made)
 
     def __len__(self) -> int:
@@ -257,41 +243,6 @@ class KeptPictures:
             raise ArgumentError(f"largest is {self.largest} pixels, expected at least 1024")
 
 
-def check_name(text: object, what: str) -> str:
-    """Give a name without blanks around it, in Unicode's composed form (NFC).
-
-    Raises:
-        ArgumentError: not a text, longer than 200 characters, or with control characters.
-    """
-    if not isinstance(text, str):
-        raise ArgumentError(f"{what}: {text!r} is no text")
-    text = unicodedata.normalize("NFC", text.strip())
-    if len(text) > LONGEST_NAME:
-        raise ArgumentError(f"{what}: {len(text)} characters are too long, at most {LONGEST_NAME}")
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
-        raise ArgumentError(f"{what}: {text!r} holds control characters")
-    if not _INVISIBLE.isdisjoint(text):
-        raise ArgumentError(
-            f"{what}: {text!r} holds characters that are not seen, or that turn the writing "
-            "round: two names could look alike"
-        )
-    return text
-
-
-def check_tags(tags: object) -> tuple[str, ...]:
-    """Give tags as a sorted tuple of different names.
-
-    Raises:
-        ArgumentError: not a sequence of names, an empty one, or more than 32.
-    """
-    if isinstance(tags, str) or not isinstance(tags, Sequence):
-        raise ArgumentError(f"tags are {tags!r}, expected a sequence of names")
-    names = tuple(sorted({check_name(tag, "tags") for tag in tags}))
-    if "" in names or len(names) > MOST_TAGS:
-        raise ArgumentError(f"tags are {names}, expected at most {MOST_TAGS}, none empty")
-    return names
-
-
 def _fill_column(count: int, dtype: type, values: object) -> NDArray[np.generic]:
     column: NDArray[np.generic] = np.empty(count, dtype)
     if isinstance(values, str | int | float) or (isinstance(values, tuple) and not values):
@@ -304,19 +255,3 @@ def _fill_column(count: int, dtype: type, values: object) -> NDArray[np.generic]
     else:
         column[:] = np.asarray(values, dtype)
     return column
-
-
-def _check_source(source: object) -> None:
-    """Refuse what no store can keep; file names that are not Unicode are kept as they are."""
-    if not isinstance(source, str):
-        raise ArgumentError(f"a source is {source!r}, expected a text")
-    if len(source) > LONGEST_SOURCE or "\0" in source:
-        raise ArgumentError(
-            f"a source of {len(source)} characters: at most {LONGEST_SOURCE}, none of them NUL"
-        )
-
-
-def _check_moments(seconds: NDArray[np.float64], what: str) -> None:
-    known = seconds[~np.isnan(seconds)]
-    if len(known) and not (known.min() >= EARLIEST and known.max() <= LATEST):
-        raise ArgumentError(f"{what}: a moment lies beyond the years 1 to 9999")
