@@ -21,6 +21,7 @@
     ├── CalibrationError            data that may not, or cannot, calibrate what is asked for
     ├── EngineError                 an inference engine that failed or gave unusable output
     │   └── DeviceError                 the device asked for is not the one that would run
+    ├── TrainingError               a training that cannot go on, or a folder that is not one
     ├── AscendError                 what a step of the Ascend guide refuses
     └── MissingExtraError           an optional dependency that is not installed
 
@@ -142,6 +143,10 @@ class EngineError(ReidkitError):
 
 class DeviceError(EngineError):
     """The device that was asked for is not the one that would run."""
+
+
+class TrainingError(ReidkitError):
+    """A training that cannot go on, or a folder that is not a usable run."""
 
 
 class AscendError(ReidkitError, RuntimeError):

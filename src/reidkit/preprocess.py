@@ -150,11 +150,28 @@ def resize_to(
 
 def normalise(pixels: NDArray[np.uint8], contract: InputSpec, out: Inputs) -> None:
     """Normalise RGB pixels, (H, W, 3) uint8, into `out`, (3, H, W) float32, in colour order."""
-    table = _normalised_values(contract)
+    table = normalised_values(contract)
     for channel in range(3):
         plane = pixels[:, :, channel if contract.colour == "rgb" else 2 - channel]
         # mode="clip" never clips here (a byte is a valid index); it spares numpy a buffer.
         np.take(table[channel], plane, out=out[channel], mode="clip")
+
+
+@functools.lru_cache(maxsize=16)
+def normalised_values(contract: InputSpec) -> NDArray[np.float32]:
+    """Give what each of the 256 pixel values becomes in each channel, (3, 256) float32 read-only.
+
+    The channels are in the contract's colour order.
+
+    Each step is rounded to float32, as the reference's tensors are; with scale 1/255 the product
+    taken in double precision rounds to the same float32 as the reference's division by 255.
+    """
+    scaled = (np.arange(256) * contract.scale).astype(np.float32)
+    mean = np.array(contract.mean, np.float32)[:, None]
+    std = np.array(contract.std, np.float32)[:, None]
+    values: NDArray[np.float32] = (scaled - mean) / std
+    values.flags.writeable = False
+    return values
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -174,19 +191,6 @@ def decoders_agree() -> bool:
     Image.fromarray(random).resize((61, 127)).save(file, "jpeg", quality=80)
     fast = _decode_plain_jpeg(file.getvalue())
     return fast is not None and np.array_equal(fast, _decode_with_pillow(file.getvalue(), "check"))
-
-
-@functools.lru_cache(maxsize=16)
-def _normalised_values(contract: InputSpec) -> NDArray[np.float32]:
-    """Give what each of the 256 pixel values becomes in each channel, (3, 256) float32.
-
-    Each step is rounded to float32, as the reference's tensors are; with scale 1/255 the product
-    taken in double precision rounds to the same float32 as the reference's division by 255.
-    """
-    scaled = (np.arange(256) * contract.scale).astype(np.float32)
-    mean = np.array(contract.mean, np.float32)[:, None]
-    std = np.array(contract.std, np.float32)[:, None]
-    return (scaled - mean) / std
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -83,7 +83,7 @@ def _opset(model: onnx.ModelProto) -> int:
 
 def _draw_normalisation(drawing: _Drawing, contract: InputSpec, pixels: Any) -> Any:
     """Look every pixel up in a table, which is exact where arithmetic would round otherwise."""
-    table = _buffer(drawing, torch.from_numpy(_normalised_values(contract).reshape(-1)))
+    table = _buffer(drawing, torch.from_numpy(preprocess.normalised_values(contract).flatten()))
     if contract.colour == "bgr":
         pixels = drawing.graph.call_method("flip", (pixels, [3]))
     starts = _buffer(drawing, torch.arange(3, dtype=torch.int32) * 256)
@@ -91,14 +91,6 @@ def _draw_normalisation(drawing: _Drawing, contract: InputSpec, pixels: Any) -> 
     found = drawing.graph.call_function(torch.ops.aten.index.Tensor, (table, [places]))
     # A view: the picture stays channels-last in memory, as fast convolutions want it.
     return drawing.graph.call_method("permute", (found, [0, 3, 1, 2]))
-
-
-def _normalised_values(contract: InputSpec) -> NDArray[np.float32]:
-    """Give what each pixel value becomes in each of the network's channels, (3, 256) float32."""
-    every = np.arange(256, dtype=np.uint8)[:, None, None].repeat(3, axis=2)
-    values = np.empty((3, 256, 1), np.float32)
-    preprocess.normalise(every, contract, values)
-    return values[:, :, 0]
 
 
 def _draw_node(drawing: _Drawing, node: onnx.NodeProto) -> None:
