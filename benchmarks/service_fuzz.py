@@ -101,7 +101,7 @@ def _run(url: str, schema: str, folder: Path, seconds: float) -> Figures:
     report = folder / "report.ndjson"
     command = [str(Path(sys.executable).with_name("st")), "run", schema, "--url", url]
     options = ["--checks", ",".join(CHECKS), "--max-time", str(int(seconds)), "--no-color"]
-    more = ["--continue-on-failure", "--report", "ndjson", "--report-ndjson-path", str(report)]
+    more = ["--continue-on-failure", "--report", "ndjson", "--report-ndjson-path", report.name]
     more += ["--request-timeout", "30", "--generation-database", "none", "--workers", "2"]
     done = subprocess.run(
         command + options + more,
