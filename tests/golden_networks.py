@@ -8,6 +8,14 @@ float32) with exactly these weights and inputs:
                                            128 of D
 
 `golden/network_keys.json.gz` says for each network: tensor name -> [shape, dtype], in order.
+
+`golden/osnet_features.npz` and `golden/osnet_keys.json.gz` are the same for the OSNets, computed
+by their papers' code with 751 classes. Its weights follow the recipe with two changes, without
+which the biases of the dense layer would drown the pictures: the weights of norms are twice as
+large, and that of `fc.0` has the deviation sqrt(2 / inputs).
+
+    <name>_0  (3, 64)  inputs(0), the first 64 of 512
+    <name>_1  (2, 64)  inputs(1)
 """
 
 from __future__ import annotations
@@ -40,7 +48,17 @@ LARGE = (
 @functools.cache
 def layouts() -> dict[str, dict[str, tuple[tuple[int, ...], str]]]:
     """Give network -> tensor name -> (shape, dtype) as the reference saves it."""
-    data = json.loads(gzip.decompress((GOLDEN / "network_keys.json.gz").read_bytes()))
+    return _layouts("network_keys.json.gz")
+
+
+@functools.cache
+def osnet_layouts() -> dict[str, dict[str, tuple[tuple[int, ...], str]]]:
+    """Give OSNet -> tensor name -> (shape, dtype) as its papers' code saves it."""
+    return _layouts("osnet_keys.json.gz")
+
+
+def _layouts(file: str) -> dict[str, dict[str, tuple[tuple[int, ...], str]]]:
+    data = json.loads(gzip.decompress((GOLDEN / file).read_bytes()))
     return {
         network: {name: (tuple(shape), dtype) for name, (shape, dtype) in tensors.items()}
         for network, tensors in data.items()
@@ -49,7 +67,16 @@ def layouts() -> dict[str, dict[str, tuple[tuple[int, ...], str]]]:
 
 def features(name: str) -> NDArray[np.float32]:
     """Give the reference's vectors."""
-    with np.load(GOLDEN / "network_features.npz") as arrays:
+    return _features("network_features.npz", name)
+
+
+def osnet_features(name: str, kind: int) -> NDArray[np.float32]:
+    """Give the first 64 numbers of each vector that the papers' code gives for `inputs(kind)`."""
+    return _features("osnet_features.npz", f"{name}_{kind}")
+
+
+def _features(file: str, name: str) -> NDArray[np.float32]:
+    with np.load(GOLDEN / file) as arrays:
         vectors: NDArray[np.float32] = arrays[name]
     return vectors
 
@@ -67,6 +94,24 @@ def tensors(name: str) -> dict[str, NDArray[Any]]:
         key: np.asarray(_values(key, shape)).astype(dtype)
         for key, (shape, dtype) in layouts()[name].items()
     }
+
+
+@functools.lru_cache(maxsize=2)
+def osnet_tensors(name: str) -> dict[str, NDArray[Any]]:
+    """Give an OSNet's state dict, the same for its papers' code and for us."""
+    return {
+        key: np.asarray(_osnet_values(key, shape)).astype(dtype)
+        for key, (shape, dtype) in osnet_layouts()[name].items()
+    }
+
+
+def _osnet_values(key: str, shape: tuple[int, ...]) -> Any:
+    factor = 1.0
+    if len(shape) == 1 and key.endswith("weight"):
+        factor = 2.0
+    elif key == "fc.0.weight":
+        factor = 100 * float(np.sqrt(2 / shape[1]))
+    return np.asarray(_values(key, shape)) * factor
 
 
 def _values(key: str, shape: tuple[int, ...]) -> NDArray[Any] | int:

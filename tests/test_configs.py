@@ -119,7 +119,8 @@ def test_names_of_networks_are_the_references() -> None:
         resnet18 resnet34 resnet50 resnet101 resnet152 se_resnet50 se_resnet101 se_resnet152
         se_resnext50 se_resnext101 senet154 resnet50_ibn_a
     """
-    assert set(networks.ARCHITECTURES) == set(reference.split())
+    ours = {name for name in networks.ARCHITECTURES if not name.startswith("osnet")}
+    assert ours == set(reference.split())
     for name in networks.ARCHITECTURES:
         assert read_config(None, ["MODEL.NAME", f"('{name}')"]).architecture == name
 

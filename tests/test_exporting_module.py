@@ -197,9 +197,9 @@ def follow(torch: Any, network: Network, tensors: Mapping[str, Any], images: Any
         value = entry
         for layer in block.layers:
             value = apply(layer, value)
-        if block.squeeze:
+        if block.gate:
             gate = value.mean((2, 3), keepdim=True)
-            for layer in block.squeeze:
+            for layer in block.gate:
                 gate = apply(layer, gate)
             value = value * gate
         return torch.relu(value + (apply(block.shortcut, entry) if block.shortcut else entry))
@@ -212,7 +212,8 @@ def follow(torch: Any, network: Network, tensors: Mapping[str, Any], images: Any
     value = functional.max_pool2d(
         value, pool.kernel, pool.stride, pool.padding, ceil_mode=pool.ceil
     )
-    for block in described.blocks:
+    for block in described.body:
+        assert isinstance(block, Block)
         value = residual(block, value)
     return value.mean((2, 3))
 

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from reidkit import networks
 from reidkit.errors import ArgumentError, IncompatibleCheckpointError
 from reidkit.networks import ARCHITECTURES, Network
+from reidkit.networks.layers import Block
 from reidkit.networks.layout import show_name
 from tests import golden_networks as golden
 
 Tensors = dict[str, NDArray[Any]]
 EVERY = golden.SMALL + golden.LARGE
+RESIDUAL = [name for name in ARCHITECTURES if not name.startswith("osnet")]
 BY_SIZE = [*golden.SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in golden.LARGE)]
 
 
@@ -33,6 +35,10 @@ def blank(name: str) -> Tensors:
         key: np.broadcast_to(np.zeros((), dtype), shape)
         for key, (shape, dtype) in golden.layouts()[name].items()
     }
+
+
+def residual_blocks(name: str) -> list[Block]:
+    return [part for part in networks.backbone(Network(name)).body if isinstance(part, Block)]
 
 
 def serialise(model: onnx.ModelProto) -> bytes:
@@ -78,7 +84,8 @@ def test_the_layout_is_the_reference_state_dict(name: str) -> None:
 
 
 def test_every_architecture_is_in_the_golden_layouts() -> None:
-    assert set(ARCHITECTURES) == {name.removesuffix("_noneck") for name in golden.layouts()}
+    assert set(RESIDUAL) == {name.removesuffix("_noneck") for name in golden.layouts()}
+    assert set(ARCHITECTURES) == {*RESIDUAL, *golden.osnet_layouts()}
 
 
 @pytest.mark.parametrize(("classes", "parts"), [(None, 0), (1, 1), (4101, 1)])
@@ -105,7 +112,7 @@ def test_used_tensors_are_those_that_a_vector_depends_on() -> None:
     assert sum(int(np.prod(shapes[key])) for key in learnt) == 23_512_128
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", RESIDUAL)
 def test_only_the_plain_stems_have_no_relu(name: str) -> None:
     stem = networks.backbone(Network(name)).stem
     plain = name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -113,7 +120,7 @@ def test_only_the_plain_stems_have_no_relu(name: str) -> None:
     assert len(stem) == (3 if name == "senet154" else 1)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", RESIDUAL)
 @pytest.mark.parametrize("last_stride", [1, 2])
 def test_layers_fit_together(name: str, last_stride: int) -> None:
     network = Network(name, last_stride=last_stride)
@@ -123,7 +130,8 @@ def test_layers_fit_together(name: str, last_stride: int) -> None:
         assert layer.inputs == channels
         channels = layer.outputs
     stride = 1
-    for block in described.blocks:
+    for block in described.body:
+        assert isinstance(block, Block)
         entry = channels
         for layer in block.layers:
             assert layer.inputs == channels
@@ -135,8 +143,8 @@ def test_layers_fit_together(name: str, last_stride: int) -> None:
             assert block.shortcut.stride == block_stride
         else:
             assert (entry, block_stride) == (channels, 1)
-        if block.squeeze:
-            assert block.squeeze[0].inputs == block.squeeze[1].outputs == channels
+        if block.gate:
+            assert block.gate[0].inputs == block.gate[1].outputs == channels
         stride *= block_stride
     assert channels == network.embedding_size
     assert stride == 4 * last_stride
@@ -157,7 +165,7 @@ def test_where_a_stage_strides(
     name: str, strides: tuple[int, ...], kernels: tuple[int, ...], groups: tuple[int, ...]
 ) -> None:
     """No checkpoint shows strides: the families differ in which convolution carries them."""
-    blocks = {block.name: block for block in networks.backbone(Network(name)).blocks}
+    blocks = {block.name: block for block in residual_blocks(name)}
     layers = blocks["layer2.0"].layers
     assert tuple(layer.stride for layer in layers) == strides
     assert tuple(layer.kernel for layer in layers) == kernels
@@ -171,7 +179,7 @@ def test_where_a_stage_strides(
     assert blocks["layer2.1"].shortcut is None
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", RESIDUAL)
 def test_the_pooling_behind_the_stem(name: str) -> None:
     pool = networks.backbone(Network(name)).pool
     senet = name.startswith("se")
@@ -180,8 +188,7 @@ def test_the_pooling_behind_the_stem(name: str) -> None:
 
 
 def test_instance_norms_are_in_the_first_three_stages_only() -> None:
-    blocks = networks.backbone(Network("resnet50_ibn_a")).blocks
-    for block in blocks:
+    for block in residual_blocks("resnet50_ibn_a"):
         kinds = [layer.norm for layer in block.layers]
         first = "batch" if block.name.startswith("layer4") else "half_instance"
         assert kinds == [first, "batch", "batch"]

@@ -29,14 +29,16 @@ def export_package(
         checkpoint: the file that training saved, or what `checkpoints.read` gave for it.
         out: the package's folder.
         architecture: one of `networks.ARCHITECTURES`; by default it is recognised.
-        last_stride: the stride of the network's last stage, 1 or 2; no checkpoint records it.
+        last_stride: the stride of the network's last stage, 1 or 2 (1 for OSNet); no checkpoint
+            records it.
         contract: how pictures become the network's input, by default the strong baseline's.
             Its `neck` says where the vector is taken, `after` or `before` the BNNeck. A network
             without BNNeck has one vector, and its package's contract says `output` whatever was
             asked.
         overwrite: replace a package that exists.
 
-    The package's provenance says under `bnneck` whether the network has one (`yes` or `no`).
+    The package's provenance says under `bnneck` whether the network has one (`yes` or `no`), and
+    under `pooling` where it pools in another way than by the average (`gem`).
 
     Raises:
         CheckpointError: the file is not a usable checkpoint of a known network.
@@ -93,6 +95,7 @@ def _describe(source: Source) -> Candidate:
             "onnx": onnx.__version__,
             "bnneck": "yes" if network.bnneck else "no",
             "last_stride": str(network.last_stride),
+            **({"pooling": network.pooling} if network.pooling != "average" else {}),
             **({"source": name} if name else {}),
             "source_sha256": source.read.sha256,
         },

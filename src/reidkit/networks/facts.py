@@ -2,8 +2,10 @@
 
 The architectures: He et al., "Deep Residual Learning for Image Recognition" (2016); Pan et al.,
 "Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net" (2018); Hu et al.,
-"Squeeze-and-Excitation Networks" (2018). Where the strong baseline of Luo et al., "Bag of Tricks
-and A Strong Baseline for Deep Person Re-identification" (2019) departs from them, the baseline
+"Squeeze-and-Excitation Networks" (2018); Zhou et al., "Omni-Scale Feature Learning for Person
+Re-Identification" (2019) and "Learning Generalisable Omni-Scale Representations for Person
+Re-Identification" (2021). Where the strong baseline of Luo et al., "Bag of Tricks and A Strong
+Baseline for Deep Person Re-identification" (2019) departs from the residual ones, the baseline
 is followed, since its released weights need it: there is *no* ReLU after the stem's batch norm
 in the plain ResNets.
 """
@@ -15,6 +17,9 @@ from typing import Literal
 
 EPSILON = 1e-5
 """What every batch and instance norm adds to the variance."""
+
+SMALLEST_ACTIVATION = 1e-6
+"""What the generalised mean raises smaller values to, so that every power of them exists."""
 
 Activation = Literal["none", "relu", "sigmoid"]
 
@@ -70,8 +75,8 @@ class BlockFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
-    """A network as its paper would describe it.
+class ResidualFacts:
+    """A residual network of four stages as its paper would describe it.
 
     `depths` are the numbers of blocks in the four stages; `shortcut_kernel` is that of the
     convolution on the shortcut of stages 2 to 4 (stage 1 always has 1); the first norm of each
@@ -89,6 +94,23 @@ class Architecture:
     def embedding_size(self) -> int:
         """The number of channels of the last feature map."""
         return STAGE_WIDTHS[-1] * self.block.steps[-1].width
+
+
+@dataclass(frozen=True, slots=True)
+class OmniScaleFacts:
+    """An OSNet as its papers would describe it.
+
+    `widths` are the channels of the stem and of the three stages. Every stage has two blocks;
+    `instance_blocks` says for each of the six whether an instance norm closes its residual
+    branch, in place of the batch norm, and `instance_stem` whether the stem has one: the paper's
+    AIN networks. They also name their tensors in another way, which `indexed` tells apart.
+    """
+
+    widths: tuple[int, int, int, int]
+    instance_stem: bool = False
+    instance_blocks: tuple[bool, bool, bool, bool, bool, bool] = (False,) * 6
+    indexed: bool = False
+    embedding_size: int = 512
 
 
 STAGE_WIDTHS = (64, 128, 256, 512)
@@ -115,22 +137,36 @@ _SE_RESNEXT = BlockFacts(
 )
 _SENET = BlockFacts((Step(2, 1), Step(4, 3, strided=True, groups=64), Step(4, 1)), reduction=16)
 
+_OSNET_WIDTHS = {
+    "x0_25": (16, 64, 96, 128),
+    "x0_5": (32, 128, 192, 256),
+    "x0_75": (48, 192, 288, 384),
+    "x1_0": (64, 256, 384, 512),
+}
+_AIN_BLOCKS = (True, True, False, True, True, False)
+
 _UNUSED_CLASSIFIER = (("fc.weight", (1000, 2048)), ("fc.bias", (1000,)))
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "resnet18": Architecture(_PLAIN_STEM, _BASIC, (2, 2, 2, 2)),
-    "resnet34": Architecture(_PLAIN_STEM, _BASIC, (3, 4, 6, 3)),
-    "resnet50": Architecture(_PLAIN_STEM, _BOTTLENECK, (3, 4, 6, 3)),
-    "resnet101": Architecture(_PLAIN_STEM, _BOTTLENECK, (3, 4, 23, 3)),
-    "resnet152": Architecture(_PLAIN_STEM, _BOTTLENECK, (3, 8, 36, 3)),
-    "resnet50_ibn_a": Architecture(
+ARCHITECTURES: dict[str, ResidualFacts | OmniScaleFacts] = {
+    "resnet18": ResidualFacts(_PLAIN_STEM, _BASIC, (2, 2, 2, 2)),
+    "resnet34": ResidualFacts(_PLAIN_STEM, _BASIC, (3, 4, 6, 3)),
+    "resnet50": ResidualFacts(_PLAIN_STEM, _BOTTLENECK, (3, 4, 6, 3)),
+    "resnet101": ResidualFacts(_PLAIN_STEM, _BOTTLENECK, (3, 4, 23, 3)),
+    "resnet152": ResidualFacts(_PLAIN_STEM, _BOTTLENECK, (3, 8, 36, 3)),
+    "resnet50_ibn_a": ResidualFacts(
         _IBN_STEM, _BOTTLENECK, (3, 4, 6, 3), instance_stages=3, leftovers=_UNUSED_CLASSIFIER
     ),
-    "se_resnet50": Architecture(_SE_STEM, _SE_RESNET, (3, 4, 6, 3)),
-    "se_resnet101": Architecture(_SE_STEM, _SE_RESNET, (3, 4, 23, 3)),
-    "se_resnet152": Architecture(_SE_STEM, _SE_RESNET, (3, 8, 36, 3)),
-    "se_resnext50": Architecture(_SE_STEM, _SE_RESNEXT, (3, 4, 6, 3)),
-    "se_resnext101": Architecture(_SE_STEM, _SE_RESNEXT, (3, 4, 23, 3)),
-    "senet154": Architecture(_SENET_STEM, _SENET, (3, 8, 36, 3), shortcut_kernel=3),
+    "se_resnet50": ResidualFacts(_SE_STEM, _SE_RESNET, (3, 4, 6, 3)),
+    "se_resnet101": ResidualFacts(_SE_STEM, _SE_RESNET, (3, 4, 23, 3)),
+    "se_resnet152": ResidualFacts(_SE_STEM, _SE_RESNET, (3, 8, 36, 3)),
+    "se_resnext50": ResidualFacts(_SE_STEM, _SE_RESNEXT, (3, 4, 6, 3)),
+    "se_resnext101": ResidualFacts(_SE_STEM, _SE_RESNEXT, (3, 4, 23, 3)),
+    "senet154": ResidualFacts(_SENET_STEM, _SENET, (3, 8, 36, 3), shortcut_kernel=3),
+    **{f"osnet_{size}": OmniScaleFacts(widths) for size, widths in _OSNET_WIDTHS.items()},
+    **{
+        f"osnet_ain_{size}": OmniScaleFacts(widths, True, _AIN_BLOCKS, indexed=True)
+        for size, widths in _OSNET_WIDTHS.items()
+    },
 }
-"""Every network that reidkit can build, by the name that the strong baseline gives it."""
+"""Every network that reidkit can build: the strong baseline's under the names that it gives them,
+the OSNets under the names that their papers' code gives them."""

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from reidkit.errors import ArgumentError, IncompatibleCheckpointError
-from reidkit.networks.facts import EPSILON, Pool
-from reidkit.networks.layers import Backbone, Block, Layer, Network, backbone
-from reidkit.networks.layout import check_tensors
+from reidkit.errors import ArgumentError
+from reidkit.networks.backbones import backbone
+from reidkit.networks.drawing import (
+    Drawing,
+    add_node,
+    add_weight,
+    batch_norm_factors,
+    draw_batch_norm,
+    draw_dense,
+    draw_layer,
+    folded,
+)
+from reidkit.networks.facts import SMALLEST_ACTIVATION, Pool
+from reidkit.networks.layers import AveragePool, Backbone, Block, Layer, Network
+from reidkit.networks.layout import GEM_POWER, check_tensors
 
 OPSET = 17
 """Nothing that these graphs hold has changed since, and onnxruntime (from 1.12), OpenVINO,
@@ -25,9 +35,10 @@ IR_VERSION = 8
 
 INPUT = "image"
 OUTPUT = "embedding"
-MINIMUM_SIDE = 16
 
-_OPERATORS = {"relu": "Relu", "sigmoid": "Sigmoid"}
+MINIMUM_SIDE = 16
+"""In pixels: what every network here needs for its last map to have one place at least. OSNet's
+average pools drop what they cannot fill, so less than 13 would leave it nothing."""
 
 
 def build_model(
@@ -65,65 +76,35 @@ def build_model(
             f"the input size is {height}x{width}, expected at least {MINIMUM_SIDE} pixels a side"
         )
     check_tensors(network, tensors)
-    drawing = _Drawing(tensors, fold)
-    features = _draw_backbone(drawing, backbone(network))
-    _draw_head(drawing, features, bnneck=network.bnneck and neck == "after")
+    described = backbone(network)
+    drawing = Drawing(tensors, described.prefix, fold)
+    value = _draw_backbone(drawing, described)
+    _draw_head(drawing, network, value, bnneck=network.bnneck and neck == "after")
     return _finish(drawing, network, (height, width))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Drawing:
-    """A graph in the making; a value in it is known by its name."""
-
-    tensors: Mapping[str, NDArray[Any]]
-    fold: bool
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    weights: list[onnx.TensorProto] = field(default_factory=list)
-
-
-def _node(drawing: _Drawing, operator: str, inputs: list[str], name: str, **facts: Any) -> str:
-    """Add a node with one output, which is called like the node."""
-    drawing.nodes.append(helper.make_node(operator, inputs, [name], name, **facts))
-    return name
-
-
-def _weight(drawing: _Drawing, name: str, values: NDArray[Any]) -> str:
-    """Add a constant, as float32 where it is floating point."""
-    if values.dtype != np.int64:
-        values = values.astype(np.float32, copy=False)
-    drawing.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-    return name
-
-
-def _folded(norm: str, values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Give what the batch norm called `norm` was folded into, as float32."""
-    try:
-        with np.errstate(over="raise"):
-            return values.astype(np.float32)
-    except FloatingPointError as error:
-        raise IncompatibleCheckpointError(
-            f"folding the batch norm {norm} into the layer before it leads beyond float32: its "
-            "weight or running_mean is too large for its running_var; take a checkpoint from "
-            "before the training went wrong"
-        ) from error
-
-
-def _draw_backbone(drawing: _Drawing, described: Backbone) -> str:
+def _draw_backbone(drawing: Drawing, described: Backbone) -> str:
     value = INPUT
     for layer in described.stem:
-        value = _draw_layer(drawing, layer, value)
+        value = draw_layer(drawing, layer, value)
     value = _draw_pool(drawing, described.pool, value)
-    for block in described.blocks:
-        value = _draw_block(drawing, block, value)
+    for part in described.body:
+        match part:
+            case Block():
+                value = _draw_block(drawing, part, value)
+            case Layer():
+                value = draw_layer(drawing, part, value)
+            case AveragePool():
+                value = _draw_average_pool(drawing, part, value)
     return value
 
 
-def _draw_pool(drawing: _Drawing, pool: Pool, value: str) -> str:
-    return _node(
+def _draw_pool(drawing: Drawing, pool: Pool, value: str) -> str:
+    return add_node(
         drawing,
         "MaxPool",
         [value],
-        "base.pool",
+        f"{drawing.prefix}pool",
         kernel_shape=[pool.kernel] * 2,
         strides=[pool.stride] * 2,
         pads=[pool.padding] * 4,
@@ -131,138 +112,101 @@ def _draw_pool(drawing: _Drawing, pool: Pool, value: str) -> str:
     )
 
 
-def _draw_block(drawing: _Drawing, block: Block, entry: str) -> str:
+def _draw_average_pool(drawing: Drawing, pool: AveragePool, value: str) -> str:
+    # It has no name in the state dict, so it is called after the layer before it.
+    sides = [pool.size] * 2
+    return add_node(
+        drawing, "AveragePool", [value], f"{value}.pool", kernel_shape=sides, strides=sides
+    )
+
+
+def _draw_block(drawing: Drawing, block: Block, entry: str) -> str:
+    name = f"{drawing.prefix}{block.name}"
     value = entry
     for layer in block.layers:
-        value = _draw_layer(drawing, layer, value)
-    if block.squeeze:
-        gate = _node(drawing, "GlobalAveragePool", [value], f"base.{block.name}.squeeze")
-        for layer in block.squeeze:
-            gate = _draw_layer(drawing, layer, gate)
-        value = _node(drawing, "Mul", [value, gate], f"base.{block.name}.gate")
-    shortcut = _draw_layer(drawing, block.shortcut, entry) if block.shortcut else entry
-    value = _node(drawing, "Add", [value, shortcut], f"base.{block.name}.add")
-    return _node(drawing, "Relu", [value], f"base.{block.name}.relu")
+        value = draw_layer(drawing, layer, value)
+    value = _draw_streams(drawing, block, value)
+    for layer in block.exit:
+        value = draw_layer(drawing, layer, value)
+    shortcut = draw_layer(drawing, block.shortcut, entry) if block.shortcut else entry
+    value = add_node(drawing, "Add", [value, shortcut], f"{name}.add")
+    return add_node(drawing, "Relu", [value], f"{name}.relu")
 
 
-def _draw_layer(drawing: _Drawing, layer: Layer, value: str) -> str:
-    name = f"base.{layer.name}"
-    weight = drawing.tensors[f"{name}.weight"]
-    bias = drawing.tensors[f"{name}.bias"] if layer.norm == "none" else None
-    if layer.norm != "none" and drawing.fold:
-        norm = f"base.{layer.norm_name}" + (".BN" if layer.norm == "half_instance" else "")
-        scale, shift = _fold_factors(drawing, layer, norm)
-        weight = _folded(norm, weight.astype(np.float64) * scale[:, None, None, None])
-        bias = _folded(norm, shift)
-    value = _draw_convolution(drawing, layer, value, (weight, bias))
-    if layer.norm == "half_instance":
-        value = _draw_half_instance(drawing, layer, value)
-    elif layer.norm == "batch" and not drawing.fold:
-        value = _draw_batch_norm(drawing, f"base.{layer.norm_name}", value)
-    if layer.activation == "none":
-        return value
-    operator = _OPERATORS[layer.activation]
-    return _node(drawing, operator, [value], f"{name}.{layer.activation}")
+def _draw_streams(drawing: Drawing, block: Block, entry: str) -> str:
+    """Draw the streams side by side, each through the gate, and add them up."""
+    total = None
+    for number, stream in enumerate(block.streams):
+        # A block without streams has one, whose nodes need no number.
+        use = f"_{number}" if len(block.streams) > 1 else ""
+        value = entry
+        for layer in stream:
+            value = draw_layer(drawing, layer, value)
+        if block.gate:
+            value = _draw_gate(drawing, block, value, use)
+        if total is not None:
+            value = add_node(
+                drawing, "Add", [total, value], f"{drawing.prefix}{block.name}.sum{use}"
+            )
+        total = value
+    return total or entry
 
 
-def _draw_convolution(
-    drawing: _Drawing, layer: Layer, value: str, weights: tuple[NDArray[Any], NDArray[Any] | None]
-) -> str:
-    name = f"base.{layer.name}"
-    weight, bias = weights
-    inputs = [value, _weight(drawing, f"{name}.weight", weight)]
-    if bias is not None:
-        inputs.append(_weight(drawing, f"{name}.bias", bias))
-    return _node(
-        drawing,
-        "Conv",
-        inputs,
-        name,
-        kernel_shape=[layer.kernel] * 2,
-        strides=[layer.stride] * 2,
-        pads=[layer.padding] * 4,
-        group=layer.groups,
-    )
+def _draw_gate(drawing: Drawing, block: Block, value: str, use: str) -> str:
+    name = f"{drawing.prefix}{block.name}"
+    gate = add_node(drawing, "GlobalAveragePool", [value], f"{name}.squeeze{use}")
+    for layer in block.gate:
+        gate = draw_layer(drawing, layer, gate, use=use)
+    return add_node(drawing, "Mul", [value, gate], f"{name}.gate{use}")
 
 
-def _draw_half_instance(drawing: _Drawing, layer: Layer, value: str) -> str:
-    """Normalise half the channels by the picture's own statistics, which nothing can fold."""
-    name = f"base.{layer.norm_name}"
-    half = layer.outputs // 2
-    sizes = _weight(drawing, f"{name}.sizes", np.array([half, layer.outputs - half]))
-    parts = [f"{name}.first", f"{name}.second"]
-    drawing.nodes.append(helper.make_node("Split", [value, sizes], parts, f"{name}.split", axis=1))
-    affine = [
-        _weight(drawing, f"{name}.IN.{part}", drawing.tensors[f"{name}.IN.{part}"])
-        for part in ("weight", "bias")
-    ]
-    first = _node(
-        drawing, "InstanceNormalization", [parts[0], *affine], f"{name}.IN", epsilon=EPSILON
-    )
-    second = parts[1] if drawing.fold else _draw_batch_norm(drawing, f"{name}.BN", parts[1])
-    return _node(drawing, "Concat", [first, second], name, axis=1)
+def _draw_head(drawing: Drawing, network: Network, value: str, *, bnneck: bool) -> None:
+    """Pool over the picture, flatten for any batch, and pass the dense layer and the BNNeck."""
+    dense = backbone(network).dense
+    if network.pooling == "gem":
+        value = _draw_generalised_mean(drawing, value)
+    else:
+        value = add_node(drawing, "GlobalAveragePool", [value], "average")
+    last = None if bnneck else OUTPUT
+    value = add_node(drawing, "Flatten", [value], "flat" if dense else last or "flat", axis=1)
+    if dense:
+        value = draw_dense(drawing, dense, value, last)
+    if bnneck:
+        _draw_bnneck(drawing, value)
 
 
-def _draw_batch_norm(drawing: _Drawing, name: str, value: str, output: str | None = None) -> str:
-    inputs = [
-        _weight(drawing, f"{name}.{part}", drawing.tensors[f"{name}.{part}"])
-        for part in ("weight", "bias", "running_mean", "running_var")
-    ]
-    return _node(drawing, "BatchNormalization", [value, *inputs], output or name, epsilon=EPSILON)
+def _draw_generalised_mean(drawing: Drawing, value: str) -> str:
+    """Draw mean(clamp(x, min=1e-6) ** p) ** (1 / p) over the picture."""
+    power = drawing.tensors[GEM_POWER].astype(np.float64)
+    smallest = add_weight(drawing, "gem.smallest", np.array(SMALLEST_ACTIVATION))
+    value = add_node(drawing, "Clip", [value, smallest], "gem.clip")
+    value = add_node(drawing, "Pow", [value, add_weight(drawing, GEM_POWER, power)], "gem.power")
+    value = add_node(drawing, "GlobalAveragePool", [value], "gem.average")
+    root = add_weight(drawing, "gem.inverse", 1 / power)
+    return add_node(drawing, "Pow", [value, root], "gem.root")
 
 
-def _draw_head(drawing: _Drawing, value: str, *, bnneck: bool) -> None:
-    """Average over the picture, flatten for any batch, and pass the BNNeck where wanted."""
-    value = _node(drawing, "GlobalAveragePool", [value], "average")
-    value = _node(drawing, "Flatten", [value], "flat" if bnneck else OUTPUT, axis=1)
-    if not bnneck:
-        return
+def _draw_bnneck(drawing: Drawing, value: str) -> None:
     if not drawing.fold:
-        _draw_batch_norm(drawing, "bottleneck", value, OUTPUT)
+        draw_batch_norm(drawing, "bottleneck", value, OUTPUT)
         return
     # There is no convolution before the BNNeck; two plain nodes run the same on every engine.
-    factors = _batch_norm_factors(drawing, "bottleneck")
+    factors = batch_norm_factors(drawing, "bottleneck")
     scale, shift = (
-        _weight(drawing, f"bottleneck.{part}", _folded("bottleneck", values))
+        add_weight(drawing, f"bottleneck.{part}", folded("bottleneck", values))
         for part, values in zip(("scale", "shift"), factors, strict=True)
     )
-    value = _node(drawing, "Mul", [value, scale], "bottleneck")
-    _node(drawing, "Add", [value, shift], OUTPUT)
+    value = add_node(drawing, "Mul", [value, scale], "bottleneck")
+    add_node(drawing, "Add", [value, shift], OUTPUT)
 
 
-def _fold_factors(
-    drawing: _Drawing, layer: Layer, norm: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give what folding multiplies each output channel's weights by, and the bias it adds."""
-    scale, shift = _batch_norm_factors(drawing, norm)
-    if layer.norm == "batch":
-        return scale, shift
-    half = layer.outputs // 2
-    return np.concatenate([np.ones(half), scale]), np.concatenate([np.zeros(half), shift])
-
-
-def _batch_norm_factors(
-    drawing: _Drawing, name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Write a batch norm of fixed statistics as `x * scale + shift`, each (C,) float64.
-
-    scale = weight / sqrt(variance + epsilon), shift = bias - mean * scale.
-    """
-    weight, bias, mean, variance = (
-        drawing.tensors[f"{name}.{part}"].astype(np.float64)
-        for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = weight / np.sqrt(variance + EPSILON)
-    return scale, bias - mean * scale
-
-
-def _finish(drawing: _Drawing, network: Network, size: tuple[int, int]) -> onnx.ModelProto:
+def _finish(drawing: Drawing, network: Network, size: tuple[int, int]) -> onnx.ModelProto:
     image = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, *size])
     vector = helper.make_tensor_value_info(
         OUTPUT, TensorProto.FLOAT, ["batch", network.embedding_size]
     )
     graph = helper.make_graph(
-        drawing.nodes, network.architecture, [image], [vector], drawing.weights
+        drawing.nodes, network.architecture, [image], [vector], list(drawing.weights.values())
     )
     # No tool versions: the bytes, and so the hash, must depend on the weights alone.
     return helper.make_model(

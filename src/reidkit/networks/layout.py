@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import IncompatibleCheckpointError
+from reidkit.networks.backbones import backbone
 from reidkit.networks.facts import ARCHITECTURES
-from reidkit.networks.layers import Layer, Network, backbone
+from reidkit.networks.layers import AveragePool, Backbone, Block, Dense, Layer, Network, Pooling
 
 Shape = tuple[int, ...]
+
+GEM_POWER = "gem.p"
+"""Where the power of the generalised mean sits in a state dict: (1,), above 0."""
 
 _COUNTER = ".num_batches_tracked"
 _LARGEST = float(np.finfo(np.float32).max)
@@ -24,19 +28,13 @@ _LONGEST = 120
 def tensor_shapes(network: Network) -> dict[str, Shape]:
     """Give the shape of every tensor in the network's state dict, in the reference's order.
 
-    The classifier is left out where `network.classes` is `None`.
+    The classifier is left out where `network.classes` is `None`; it has a bias exactly where
+    there is no BNNeck. In the AIN networks an instance norm comes right after its convolution.
     """
-    shapes: dict[str, Shape] = {}
     described = backbone(network)
-    for layer in described.stem:
-        shapes.update(_layer_shapes(layer))
-    for block in described.blocks:
-        for layer in (*block.layers, *block.squeeze):
-            shapes.update(_layer_shapes(layer))
-        if block.shortcut:
-            shapes.update(_layer_shapes(block.shortcut))
-    shapes.update(described.leftovers)
-    shapes = {f"base.{name}": shape for name, shape in shapes.items()}
+    shapes = {f"{described.prefix}{name}": shape for name, shape in _backbone_shapes(described)}
+    if network.pooling == "gem":
+        shapes[GEM_POWER] = (1,)
     if network.bnneck:
         shapes.update(_batch_norm_shapes("bottleneck", network.embedding_size))
     if network.classes is not None:
@@ -51,7 +49,8 @@ def used_tensors(network: Network) -> tuple[str, ...]:
 
     Left out are the classifier, the batch norms' counters and the leftovers.
     """
-    unused = {f"base.{name}" for name, _ in backbone(network).leftovers}
+    described = backbone(network)
+    unused = {f"{described.prefix}{name}" for name, _ in described.leftovers}
     return tuple(
         name
         for name in tensor_shapes(network)
@@ -65,19 +64,20 @@ def recognise(
     """Find the network whose state dict this is, by names and shapes.
 
     Tensors that no vector depends on may be missing: the batch norms' `num_batches_tracked`, the
-    classifier (with any number of classes), the unused `base.fc` of `resnet50_ibn_a`. The stride
-    of the last stage leaves no trace in the tensors: `last_stride` has to say it where it is
-    not 1. Where both `bottleneck.*` and `classifier.*` are missing, the checkpoint is taken for
-    that of a network without BNNeck: nothing tells it from one that lost its BNNeck.
+    classifier (with any number of classes), the unused `base.fc` of `resnet50_ibn_a`. The pooling
+    is `gem` where there is a `gem.p`. The stride of the last stage leaves no trace in the
+    tensors: `last_stride` has to say it where it is not 1. Where both `bottleneck.*` and
+    `classifier.*` are missing, the checkpoint is taken for that of a network without BNNeck:
+    nothing tells it from one that lost its BNNeck.
 
     Raises:
         IncompatibleCheckpointError: tensors are missing, unexpected, of the wrong shape, not
             floating point, or hold NaN, infinity or a negative variance; the message lists the
             first ten of each. With `architecture` none, it is compared to the nearest network.
-        ArgumentError: `architecture` or `last_stride` is unknown.
+        ArgumentError: `architecture` is unknown, or the network cannot have `last_stride`.
     """
     candidates = [architecture] if architecture else list(ARCHITECTURES)
-    networks = [_network_like(name, tensors, last_stride) for name in candidates]
+    networks = [_network_like(name, tensors) for name in candidates]
     if not architecture and not any(
         name in tensors for network in networks for name in used_tensors(network)
     ):
@@ -89,6 +89,8 @@ def recognise(
     differences = {network: _compare(network, tensors) for network in networks}
     nearest = min(differences, key=lambda network: differences[network].count)
     _check_differences(nearest, differences[nearest], named=architecture is not None)
+    # Only now: a stride that this network cannot have is no news about the others.
+    nearest = dataclasses.replace(nearest, last_stride=last_stride)
     _check_numbers(nearest, tensors)
     return nearest
 
@@ -127,20 +129,52 @@ class _Differences:
         return len(self.missing) + len(self.unexpected) + len(self.wrong_shape)
 
 
+def _backbone_shapes(described: Backbone) -> Iterator[tuple[str, Shape]]:
+    """Give the shapes of a backbone's tensors, under names without its prefix."""
+    for part in (*described.stem, *described.body):
+        if isinstance(part, Block):
+            for layer in _layers(part):
+                yield from _layer_shapes(layer)
+        elif not isinstance(part, AveragePool):
+            yield from _layer_shapes(part)
+    if described.dense:
+        yield from _dense_shapes(described.dense)
+    yield from described.leftovers
+
+
+def _layers(block: Block) -> Iterator[Layer]:
+    yield from block.layers
+    for stream in block.streams:
+        yield from stream
+    yield from block.gate
+    yield from block.exit
+    if block.shortcut:
+        yield block.shortcut
+
+
 def _layer_shapes(layer: Layer) -> Iterator[tuple[str, Shape]]:
     yield (
         f"{layer.name}.weight",
         (layer.outputs, layer.inputs // layer.groups, layer.kernel, layer.kernel),
     )
-    if layer.norm == "none":
+    if layer.bias:
         yield f"{layer.name}.bias", (layer.outputs,)
-    elif layer.norm == "batch":
+    if layer.norm == "batch":
         yield from _batch_norm_shapes(layer.norm_name, layer.outputs)
-    else:
+    elif layer.norm == "instance":
+        yield f"{layer.norm_name}.weight", (layer.outputs,)
+        yield f"{layer.norm_name}.bias", (layer.outputs,)
+    elif layer.norm == "half_instance":
         half = layer.outputs // 2
         yield f"{layer.norm_name}.IN.weight", (half,)
         yield f"{layer.norm_name}.IN.bias", (half,)
         yield from _batch_norm_shapes(f"{layer.norm_name}.BN", layer.outputs - half)
+
+
+def _dense_shapes(dense: Dense) -> Iterator[tuple[str, Shape]]:
+    yield f"{dense.name}.0.weight", (dense.outputs, dense.inputs)
+    yield f"{dense.name}.0.bias", (dense.outputs,)
+    yield from _batch_norm_shapes(f"{dense.name}.1", dense.outputs)
 
 
 def _batch_norm_shapes(name: str, channels: int) -> Iterator[tuple[str, Shape]]:
@@ -153,14 +187,14 @@ def _is_classifier(name: str) -> bool:
     return name.startswith("classifier.")
 
 
-def _network_like(
-    architecture: str, tensors: Mapping[str, NDArray[Any]], last_stride: int
-) -> Network:
-    # The reference gives the classifier a bias exactly where there is no BNNeck.
+def _network_like(architecture: str, tensors: Mapping[str, NDArray[Any]]) -> Network:
+    """Give the network that this would be, if it is one of that architecture."""
+    # Both references give the classifier a bias exactly where there is no BNNeck.
     bnneck = any(name.startswith("bottleneck.") for name in tensors) or (
         "classifier.weight" in tensors and "classifier.bias" not in tensors
     )
-    return Network(architecture, bnneck, last_stride, _classes(tensors))
+    pooling: Pooling = "gem" if GEM_POWER in tensors else "average"
+    return Network(architecture, bnneck, classes=_classes(tensors), pooling=pooling)
 
 
 def _classes(tensors: Mapping[str, NDArray[Any]]) -> int | None:
@@ -188,6 +222,8 @@ def _check_differences(network: Network, differences: _Differences, *, named: bo
     if differences.count == 0:
         return
     title = f"{network.architecture} {'with' if network.bnneck else 'without'} BNNeck"
+    if network.pooling == "gem":
+        title += f" pooled by {GEM_POWER}"
     if named:
         lines = [f"these tensors are not those of {title}:"]
     else:
@@ -226,6 +262,8 @@ def _trouble(name: str, values: NDArray[Any]) -> str | None:
         return "holds NaN, infinity or a number beyond float32"
     if name.endswith(".running_var") and lowest < 0:
         return f"holds a negative variance, {lowest:g}"
+    if name == GEM_POWER and lowest <= 0:
+        return f"is the power {lowest:g} of a mean, expected above 0"
     return None
 
 
