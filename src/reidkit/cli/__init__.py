@@ -40,6 +40,7 @@ from reidkit.cli import (
     score,
     search,
     serve,
+    train,
     verify,
 )
 from reidkit.errors import ReidkitError
@@ -54,6 +55,7 @@ _COMMANDS = (
     deploy,
     draw,
     data,
+    train,
     inspect,
     export,
     package,
@@ -81,8 +83,8 @@ def reidkit_command() -> None:
     """Person re-identification: from a trained checkpoint to a deployed model, with proof.
 
     Exit codes: 0 done, 1 an error (in one line; --debug shows the traceback), 2 wrong usage,
-    130 interrupted (what embed, score -o, deploy, guide, gallery add and gallery reembed had
-    done is kept for the next run).
+    130 interrupted (what train, embed, score -o, deploy, guide, gallery add and gallery
+    reembed had done is kept for the next run).
     """
 
 
@@ -144,8 +146,8 @@ def _noting_interruptions() -> Iterator[list[int]]:
 
 def _interrupted() -> int:
     click.echo(
-        "reidkit: interrupted; embed, score -o, deploy, ascend guide, gallery add and gallery "
-        "reembed go on when run again",
+        "reidkit: interrupted; train, embed, score -o, deploy, ascend guide, gallery add and "
+        "gallery reembed go on when run again",
         err=True,
     )
     return INTERRUPTED

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import click
 
-from reidkit.cli import _certificates, _options
+from reidkit.cli import _certificates, _checkpoints, _options
 
 
 @click.command("deploy", short_help="Checkpoint to a signed-off, compiled package.")
-@click.argument("checkpoint", type=_options.FILE)
+@click.argument("checkpoint", type=_options.PATH)
 @_options.data
 @_certificates.target
 @click.option(
@@ -29,8 +28,10 @@ from reidkit.cli import _certificates, _options
 @_options.exporting
 @_certificates.certifying
 @_options.common
+@click.pass_context
 def command(
-    checkpoint: Path,
+    context: click.Context,
+    /,
     root: Path | None,
     layout: str | None,
     target: str,
@@ -38,14 +39,14 @@ def command(
     fixed_batch: int | None,
     device: str,
     out: Path,
-    architecture: str | None,
-    neck_feature: Literal["after", "before"],
-    size: tuple[int, int],
-    last_stride: str,
     certifying: _certificates.Certifying,
     as_json: bool,
+    **_network: object,
 ) -> None:
     """Export CHECKPOINT, compile it, measure it, and certify that it still finds the right people.
+
+    CHECKPOINT is a file, or the folder of a run of `reidkit train`: that gives its best checkpoint,
+    with architecture, size, mean, std, last stride and neck of its recipe.
 
     OUT/package is the source package; OUT/TARGET-PRECISION holds the compiled package, its
     certificate.json and report.html. int8 is calibrated on the data set's training split. A run
@@ -55,16 +56,15 @@ def command(
     from reidkit.cli import _output
     from reidkit.compiling import Target
     from reidkit.deploying import deploy, export_once
-    from reidkit.package import InputSpec
 
+    chosen = _checkpoints.choose(context)
     dataset = _certificates.load_data(root, layout)
-    contract = InputSpec(height=size[0], width=size[1], neck=neck_feature)
     package = export_once(
-        checkpoint,
+        chosen.checkpoint,
         out,
-        architecture=architecture,
-        last_stride=int(last_stride),
-        contract=contract,
+        architecture=chosen.architecture,
+        last_stride=chosen.last_stride,
+        contract=chosen.contract,
     )
     results = []
     for precision in dict.fromkeys(precisions):

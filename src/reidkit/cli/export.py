@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
-from reidkit.cli import _options
+from reidkit.cli import _checkpoints, _options
 
 if TYPE_CHECKING:
     from reidkit.configs import Config
 
 
 @click.command("export", short_help="Checkpoint to model package.")
-@click.argument("checkpoint", type=_options.FILE)
+@click.argument("checkpoint", type=_options.PATH)
 @click.argument("out", type=_options.FOLDER)
 @click.argument("pairs", nargs=-1, metavar="[KEY VALUE]...")
 @_options.configuration(required=False)
@@ -24,27 +24,32 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     checkpoint: Path,
     out: Path,
     pairs: tuple[str, ...],
     config_file: Path | None,
-    architecture: str | None,
-    neck_feature: Literal["after", "before"],
-    size: tuple[int, int],
-    last_stride: str,
     overwrite: bool,
     as_json: bool,
+    **_network: object,
 ) -> None:
     """Make the verified model package OUT from a trained CHECKPOINT, without torch.
+
+    CHECKPOINT is a file, or the folder of a run of `reidkit train`: that gives its best checkpoint,
+    with architecture, size, mean, std, last stride and neck of its recipe.
 
     With --config_file, architecture, size, mean, std, last stride and neck come from the strong
     baseline's configuration, changed by the pairs KEY VALUE, such as TEST.NECK_FEAT before.
     """
     from reidkit.cli import _output
     from reidkit.exporting import export_configured_package, export_package
-    from reidkit.package import InputSpec
+    from reidkit.training import is_run
 
     if config_file is not None:
+        if is_run(checkpoint):
+            raise click.UsageError(
+                "a run knows its network: leave --config_file out, or pass a checkpoint's file"
+            )
         config = _read(context, config_file, pairs)
         package = export_configured_package(config, out, checkpoint=checkpoint, overwrite=overwrite)
         for remark in config.remarks:
@@ -52,12 +57,13 @@ def command(
     elif pairs:
         raise click.UsageError(f"{pairs[0]!r} changes a configuration: pass --config_file too")
     else:
+        chosen = _checkpoints.choose(context)
         package = export_package(
-            checkpoint,
+            chosen.checkpoint,
             out,
-            architecture=architecture,
-            last_stride=int(last_stride),
-            contract=InputSpec(height=size[0], width=size[1], neck=neck_feature),
+            architecture=chosen.architecture,
+            last_stride=chosen.last_stride,
+            contract=chosen.contract,
             overwrite=overwrite,
         )
     _output.print_package(package, as_json=as_json)
@@ -65,8 +71,6 @@ def command(
 
 def _read(context: click.Context, config_file: Path, pairs: tuple[str, ...]) -> Config:
     """Read the configuration, and refuse options that were given and say something else."""
-    from click.core import ParameterSource
-
     from reidkit.configs import read_config
 
     config = read_config(config_file, pairs)
@@ -80,16 +84,5 @@ def _read(context: click.Context, config_file: Path, pairs: tuple[str, ...]) -> 
         said["neck_feature"] = ("TEST.NECK_FEAT", contract.neck)
     if "TEST.WEIGHT" in pairs[::2]:
         said["checkpoint"] = ("TEST.WEIGHT", Path(config.weight))
-    for name, (key, value) in said.items():
-        given = context.params[name]
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and given != value:
-            shown = name.replace("_", "-")
-            raise click.UsageError(
-                f"{shown} is {_show(given)}, but {key} of the configuration is {_show(value)}: "
-                "leave one of them out"
-            )
+    _checkpoints.refuse_others(context, said, "the configuration", "leave one of them out")
     return config
-
-
-def _show(value: object) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

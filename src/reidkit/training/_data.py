@@ -1,0 +1,50 @@
+"""The training split as training needs it: people numbered from 0, and what identifies it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit import disk
+from reidkit.errors import DatasetError
+from reidkit.records import JUNK, Dataset, Samples
+
+_FEWEST = 2
+
+
+def label_people(dataset: Dataset) -> tuple[Samples, NDArray[np.int64]]:
+    """Give the pictures to train on and their labels (N,) int64, 0 to the number of people - 1.
+
+    Labels are in the order of the person ids; junk is left out.
+
+    Raises:
+        DatasetError: fewer than two people.
+    """
+    samples = dataset.train.select(dataset.train.person_ids != JUNK)
+    people, labels = np.unique(samples.person_ids, return_inverse=True)
+    if len(people) < _FEWEST:
+        raise DatasetError(
+            f"the training split has {len(samples)} pictures of {len(people)} people, expected "
+            "at least 2 people: look at the data set with reidkit data check"
+        )
+    return samples, labels.astype(np.int64)
+
+
+def describe_data(dataset: Dataset) -> dict[str, str | int]:
+    """Say what a run is trained on: `root`, `layout`, `pictures`, `people`, `fingerprint`.
+
+    The fingerprint is over the names of the pictures and who is on them, wherever they lie.
+    """
+    samples, labels = label_people(dataset)
+    names = [Path(path).name for path in samples.paths]
+    columns = [names, samples.person_ids.tolist(), samples.camera_ids.tolist()]
+    return {
+        "root": os.path.commonpath([str(Path(path).parent) for path in samples.paths]),
+        "layout": dataset.name,
+        "pictures": len(samples),
+        "people": int(labels.max()) + 1,
+        "fingerprint": disk.sha256_json(columns),
+    }

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from reidkit import checkpoints  # noqa: E402
+from reidkit.embedding import embed  # noqa: E402
+from reidkit.errors import ArgumentError, DatasetError, TrainingError  # noqa: E402
+from reidkit.exporting import export_package  # noqa: E402
+from reidkit.models import load_model  # noqa: E402
+from reidkit.records import JUNK, Dataset, Samples  # noqa: E402
+from reidkit.scoring import evaluate  # noqa: E402
+from reidkit.training import Event, Recipe, Run, read_run, train  # noqa: E402
+from tests.drawn_people import draw_people, quick_recipe  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: tests run side by side, and threads that wait for each other spin."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return draw_people(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def trained(people: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Event]]:
+    """Train two epochs of the quick recipe, unbroken."""
+    events: list[Event] = []
+    out = tmp_path_factory.mktemp("run") / "run"
+    return train(people, quick_recipe(log_every=2), out, report=events.append), events
+
+
+def weights(run: Run, which: Any = "last") -> dict[str, np.ndarray[Any, Any]]:
+    return dict(checkpoints.read(run.checkpoint(which)).tensors)
+
+
+def assert_equal_weights(first: Run, second: Run) -> None:
+    left, right = weights(first), weights(second)
+    assert left.keys() == right.keys()
+    for name, values in left.items():
+        np.testing.assert_array_equal(values, right[name], err_msg=name)
+
+
+def test_a_run_leaves_its_files(trained: tuple[Run, list[Event]]) -> None:
+    run, _ = trained
+    names = {path.name for path in run.folder.iterdir()}
+    assert names == {
+        *("best.safetensors", "last.safetensors", "log.jsonl"),
+        *("recipe.toml", "run.json", "state.pth"),
+    }
+    assert read_run(run.folder) == run
+    assert run.epoch == 2
+    assert run.finished
+
+
+def test_what_a_run_tells(trained: tuple[Run, list[Event]]) -> None:
+    run, events = trained
+    kinds = [event.kind for event in events if event.kind != "step"]
+    assert kinds == ["start", *["epoch", "validation", "checkpoint"] * 2]
+    steps = [event for event in events if event.kind == "step"]
+    assert [event.step % 2 for event in steps] == [0] * len(steps)
+    assert steps
+    for event in (*steps, *(event for event in events if event.kind == "epoch")):
+        assert event.values["loss"] > 0
+        assert event.values["pictures_per_second"] > 0
+        assert 0 <= event.values["waiting"] <= 1
+        assert event.values["eta_seconds"] >= 0
+        assert event.values["learning_rate"] == pytest.approx(1e-3)
+    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    told = [event for event in events if event.kind in ("step", "epoch", "validation")]
+    assert [line["kind"] for line in lines] == [event.kind for event in told]
+    assert lines[-1]["mAP"] == told[-1].values["mAP"]
+
+
+def test_validation_is_what_the_exported_checkpoint_scores(
+    people: Dataset, trained: tuple[Run, list[Event]], tmp_path: Path
+) -> None:
+    run, events = trained
+    validations = {event.epoch: event for event in events if event.kind == "validation"}
+    package = export_package(run.checkpoint("last"), tmp_path / "p", contract=run.recipe.contract)
+    gallery = people.gallery.select(people.gallery.person_ids != JUNK)
+    with load_model(package) as model:
+        scores = evaluate(embed(model, people.query), embed(model, gallery))
+    assert scores.mAP == pytest.approx(validations[2].values["mAP"], abs=1e-4)
+    best = max(validations.values(), key=lambda event: event.values["mAP"])
+    assert run.best_epoch == best.epoch
+    assert run.scores["mAP"] == best.values["mAP"]
+
+
+def test_the_same_recipe_gives_the_same_weights(
+    people: Dataset, trained: tuple[Run, list[Event]], tmp_path: Path
+) -> None:
+    again = train(people, quick_recipe(workers=3), tmp_path / "again")
+    assert_equal_weights(again, trained[0])
+    other = train(people, quick_recipe(seed=1), tmp_path / "other")
+    assert not np.array_equal(
+        weights(other)["classifier.weight"], weights(again)["classifier.weight"]
+    )
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_run_goes_on_where_its_state_is(
+    people: Dataset, trained: tuple[Run, list[Event]], tmp_path: Path, kept: int
+) -> None:
+    """Whatever a killed run had written after its state, the result is that of an unbroken one."""
+    out = tmp_path / "run"
+
+    class Killed(BaseException):
+        pass
+
+    def kill(event: Event) -> None:
+        if event.kind == ("step", "checkpoint", "validation")[kept]:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(people, quick_recipe(log_every=2), out, report=kill)
+    run = train(people, quick_recipe(log_every=2), out)
+    assert_equal_weights(run, trained[0])
+    assert dataclasses.replace(run, folder=trained[0].folder) == trained[0]
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    whole = (trained[0].folder / "log.jsonl").read_text().splitlines()
+    assert [line["kind"] for line in lines] == [json.loads(line)["kind"] for line in whole]
+
+
+def test_a_finished_run_is_given_back(trained: tuple[Run, list[Event]], people: Dataset) -> None:
+    run, _ = trained
+    before = (run.folder / "state.pth").stat().st_mtime_ns
+    assert train(people, run.recipe, run.folder) == run
+    assert (run.folder / "state.pth").stat().st_mtime_ns == before
+
+
+def test_another_recipe_or_folder_is_refused(
+    trained: tuple[Run, list[Event]], people: Dataset, tmp_path: Path
+) -> None:
+    run, _ = trained
+    with pytest.raises(ArgumentError, match=r"learning_rate was 0\.001 and is 0\.5"):
+        train(people, dataclasses.replace(run.recipe, learning_rate=0.5), run.folder)
+    fewer = dataclasses.replace(people, train=people.train.select(slice(5, None)))
+    with pytest.raises(ArgumentError, match="a run on other data"):
+        train(fewer, run.recipe, run.folder)
+    (tmp_path / "something").write_text("else")
+    with pytest.raises(ArgumentError, match="a folder with other things in it"):
+        train(people, run.recipe, tmp_path)
+    with pytest.raises(ArgumentError, match="not a folder"):
+        train(people, run.recipe, tmp_path / "something")
+    lonely = dataclasses.replace(people, train=people.train.select(slice(0, 1)))
+    with pytest.raises(DatasetError, match="1 pictures of 1 people"):
+        train(lonely, run.recipe, tmp_path / "lonely")
+
+
+def test_a_damaged_state_is_named(
+    trained: tuple[Run, list[Event]], people: Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    run = train(people, quick_recipe(epochs=2), out)
+    disk_state = out / "state.pth"
+    disk_state.write_bytes(disk_state.read_bytes()[:1000])
+    content = json.loads((out / "run.json").read_text()) | {"epoch": 1, "best_epoch": 1}
+    (out / "run.json").write_text(json.dumps(content))
+    with pytest.raises(TrainingError, match=r"state\.pth cannot be read"):
+        train(people, run.recipe, out)
+
+
+def test_a_loss_that_is_no_number_stops_and_shows_its_batch(
+    people: Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(TrainingError, match=r"loss of step \d+ of epoch 1 is not finite"):
+        train(people, quick_recipe(learning_rate=1e20), out)
+    with np.load(out / "failed-batch.npz") as saved:
+        assert saved["images"].shape == (16, 3, 64, 32)
+        assert len(saved["paths"]) == len(saved["labels"]) == 16
+        assert not np.isfinite(saved["loss"])
+    assert all(Path(path).is_file() for path in saved_paths(out))
+    assert read_run(out).epoch == 0
+
+
+def saved_paths(out: Path) -> list[str]:
+    with np.load(out / "failed-batch.npz") as saved:
+        return [str(path) for path in saved["paths"]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pooling": "gem", "head": "arcface", "optimiser": "sgd", "schedule": "cosine"},
+        {"bnneck": False, "metric_loss": "soft_triplet", "center_weight": 0.0},
+        {"metric_loss": "circle", "head": "cosface", "ema_decay": 0.9, "accumulate": 2},
+        {"metric_loss": "none", "sampler": "shuffle", "precision": "bfloat16"},
+        {"channels_last": True, "optimiser": "adamw", "architecture": "osnet_ain_x0_25"},
+    ],
+    ids=lambda changes: "-".join(map(str, changes)),
+)
+def test_every_part_trains_and_exports(
+    people: Dataset, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    recipe = quick_recipe(epochs=1, **changes)
+    events: list[Event] = []
+    run = train(people, recipe, tmp_path / "run", report=events.append)
+    package = export_package(run.checkpoint(), tmp_path / "package", contract=recipe.contract)
+    gallery = people.gallery.select(people.gallery.person_ids != JUNK)
+    with load_model(package) as model:
+        scores = evaluate(embed(model, people.query), embed(model, gallery))
+    assert scores.mAP == pytest.approx(run.scores["mAP"], abs=5e-3)
+
+
+def test_a_frozen_backbone_does_not_move(
+    people: Dataset, trained: tuple[Run, list[Event]], tmp_path: Path
+) -> None:
+    source = trained[0].checkpoint()
+    begun = weights(trained[0], "best")
+    recipe = quick_recipe(epochs=2, freeze_epochs=1, pretrained=str(source))
+    after: list[dict[str, np.ndarray[Any, Any]]] = []
+
+    def look(event: Event) -> None:
+        if event.kind == "checkpoint":
+            after.append(weights(read_run(tmp_path / "run")))
+
+    train(people, recipe, tmp_path / "run", report=look)
+    frozen, learning = after
+    for name, values in begun.items():
+        free = name.startswith(("bottleneck", "classifier"))
+        if not free:
+            np.testing.assert_array_equal(frozen[name], values, err_msg=name)
+    assert not np.array_equal(frozen["classifier.weight"], begun["classifier.weight"])
+    assert not np.array_equal(learning["conv1.conv.weight"], begun["conv1.conv.weight"])
+
+
+def test_without_queries_the_last_epoch_is_the_best(people: Dataset, tmp_path: Path) -> None:
+    nobody = Samples.from_columns([], [], [])
+    blind = dataclasses.replace(people, query=nobody)
+    run = train(blind, quick_recipe(epochs=1), tmp_path / "run")
+    assert run.best_epoch == 1
+    assert run.scores == {}
+    assert_equal_weights_of_files(run)
+
+
+def assert_equal_weights_of_files(run: Run) -> None:
+    best, last = weights(run, "best"), weights(run, "last")
+    for name, values in best.items():
+        np.testing.assert_array_equal(values, last[name])
+
+
+def test_pretrained_weights_are_the_start(
+    people: Dataset, trained: tuple[Run, list[Event]], tmp_path: Path
+) -> None:
+    source = trained[0].checkpoint("last")
+    recipe = quick_recipe(epochs=1, pretrained=str(source), learning_rate=1e-12)
+    run = train(people, recipe, tmp_path / "run")
+    np.testing.assert_allclose(
+        weights(run)["conv1.conv.weight"], weights(trained[0])["conv1.conv.weight"], atol=1e-6
+    )
+    assert isinstance(run.recipe, Recipe)
