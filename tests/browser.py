@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Frame, Page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 WATCH = """
@@ -65,12 +65,37 @@ CONTRASTS = """
 
 @dataclass
 class Visit:
-    """A page that is looked at, and what it did besides."""
+    """A tab in which pages of a site are looked at, and what they did besides."""
 
     page: Page
-    site: str
+    site: str = ""
+    number: int = 0
     asked: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+
+    def start(self, site: str, view: str = "") -> None:
+        """Load a view (`#people`) of a site as somebody who comes for the first time.
+
+        The tab stays, as a new one takes longer; routes, colours and what it stored do not.
+        """
+        self.page.unroute_all(behavior="ignoreErrors")
+        self.page.emulate_media(color_scheme="light")
+        if self.site:
+            self.page.evaluate("sessionStorage.clear()")
+        self.site = site
+        self.number += 1
+        # A number, as going to an address that differs after the # alone would load nothing.
+        address = f"{site}/?{self.number}{view}"
+
+        def begin(frame: Frame) -> None:
+            # Until now the page before could still ask for something.
+            if frame.url == address:
+                self.page.remove_listener("framenavigated", begin)
+                self.asked.clear()
+                self.complaints.clear()
+
+        self.page.on("framenavigated", begin)
+        self.page.goto(address)
 
     def check(self, allowed: Sequence[str] = ()) -> None:
         """Refuse errors, other hosts, and breaches of the policy; `allowed` are parts of errors."""
@@ -107,13 +132,13 @@ def open_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def visit(browser: Browser, site: str, place: str = "/", **context: Any) -> Iterator[Visit]:
-    """Look at a page of a site in a fresh session; `context` are playwright's settings of it."""
+def open_tab(browser: Browser, **context: Any) -> Iterator[Visit]:
+    """Open an empty tab in a session of its own; `context` are playwright's settings of it."""
     session = browser.new_context(**{"reduced_motion": "reduce", "locale": "en-GB"} | context)
     session.set_default_timeout(15_000)
     session.add_init_script(WATCH)
     page = session.new_page()
-    seen = Visit(page, site)
+    seen = Visit(page)
     page.on("request", lambda request: seen.asked.append(request.url))
     page.on(
         "console",
@@ -124,9 +149,15 @@ def visit(browser: Browser, site: str, place: str = "/", **context: Any) -> Iter
         ),
     )
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-    page.goto(site + place)
+    page.on("dialog", lambda dialog: refuse(dialog, seen))
     yield seen
     session.close()
+
+
+def refuse(dialog: Dialog, seen: Visit) -> None:
+    """Close what asks or warns in a window of its own, and complain of it."""
+    seen.complaints.append(f"dialog: {dialog.message}")
+    dialog.dismiss()
 
 
 def wait_until(page: Page, holds: str) -> None:

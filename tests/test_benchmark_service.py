@@ -18,6 +18,12 @@ from tests.pictures import skip_without
 from tests.serving_app import draw_pngs, serving
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
+SHORTLY = """
+import service, service_soak
+service_soak.LIVES = (0.4, 0.4, 0.2)
+service.main()
+"""
+"""What soaks for one second only, most of it before the kills: memory is not looked at here."""
 
 
 @pytest.fixture
@@ -29,13 +35,21 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         del sys.modules[name]
 
 
-def test_a_short_soak_loses_nothing_and_goes_into_the_record(tmp_path: Path) -> None:
+def test_a_short_soak_loses_nothing_and_goes_into_the_record(
+    tmp_path: Path, benchmarks: Any
+) -> None:
     record = tmp_path / "service.json"
     kept = {"parts": {"batching": {"rounds": 7}}}
     record.write_text(json.dumps(kept), encoding="utf-8")
     package = write_fake(tmp_path / "package").folder
-    line = [sys.executable, str(FOLDER / "service.py"), "--parts", "soak", "--seconds", "2"]
-    subprocess.run([*line, "--package", str(package), "--record", str(record)], check=True)
+    script = tmp_path / "shortly.py"
+    script.write_text(SHORTLY, encoding="utf-8")
+    line = [sys.executable, str(script), "--parts", "soak", "--seconds", "1"]
+    subprocess.run(
+        [*line, "--package", str(package), "--record", str(record)],
+        check=True,
+        env=benchmarks("service_processes").plain_environment() | {"PYTHONPATH": str(FOLDER)},
+    )
     parts = json.loads(record.read_text(encoding="utf-8"))["parts"]
     assert parts["batching"] == kept["parts"]["batching"]
     soak = parts["soak"]

@@ -8,22 +8,30 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
 from reidkit.datasets.drawn import draw_dataset
 from tests import serving_page
-from tests.browser import CONTRASTS, Visit, open_browser, visit, wait_until
+from tests.browser import CONTRASTS, Visit, open_browser, open_tab, wait_until
 from tests.serving_page import HOSTILE, PEOPLE, Sites
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Page, Route
 
 PAGE = Path(__file__).parent.parent / "src" / "reidkit" / "serving" / "page"
-PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 780}, "has_touch": True}
-DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+DEVICES: dict[str, dict[str, Any]] = {
+    "desk": {"viewport": {"width": 1280, "height": 900}},
+    "phone": {
+        "viewport": {"width": 360, "height": 780},
+        "has_touch": True,
+        "device_scale_factor": 2,
+    },
+}
 REFUSED_KEY = "status of 401"
 VIEWS = ("search", "people", "person/Bruno", "enrol", "gallery")
 
@@ -32,11 +40,11 @@ Look = Callable[..., Visit]
 
 @dataclass(frozen=True)
 class World:
-    """A browser, the services that it looks at, and pictures to search with."""
+    """Two services, a tab for each device that looks at them, and pictures to search with."""
 
-    browser: Browser
     sites: Sites
     data: Path
+    open_tab: Callable[[str], Visit]
 
     def query(self, person: str, number: int = 0) -> str:
         """Give a picture of a person that is not in the gallery."""
@@ -51,38 +59,42 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         browser = stack.enter_context(open_browser())
         draw_dataset(folder / "drawn", people=len(PEOPLE), cameras=4, seed=3, workers=1)
         sites = stack.enter_context(serving_page.serve_galleries(folder))
-        yield World(browser, sites, folder / "drawn")
+
+        @cache
+        def open_once(device: str) -> Visit:
+            return stack.enter_context(open_tab(browser, **DEVICES[device]))
+
+        yield World(sites, folder / "drawn", open_once)
 
 
 @pytest.fixture
-def look(world: World, request: pytest.FixtureRequest) -> Iterator[Look]:
+def look(world: World) -> Iterator[Look]:
     """Open pages; at the end each must have kept to its own host without an error."""
-    with ExitStack() as stack:
-        seen: list[tuple[Visit, tuple[str, ...]]] = []
+    seen: list[tuple[Visit, tuple[str, ...]]] = []
 
-        def open_page(
-            place: str = "/",
-            *,
-            key: str | None = None,
-            allowed: tuple[str, ...] = (),
-            **context: Any,
-        ) -> Visit:
-            site = world.sites.plain if key is None else world.sites.keyed
-            one = stack.enter_context(visit(world.browser, site, place, **(DESK | context)))
-            seen.append((one, (*allowed, REFUSED_KEY) if key is not None else allowed))
-            if key:
-                enter_key(one.page, world.sites.keys[key])
-                one.page.wait_for_selector("#key-dialog", state="hidden")
-            wait_until(
-                one.page,
-                "document.querySelector('#who').textContent !== ''"
-                " || document.querySelector('dialog[open]') !== null",
-            )
-            return one
+    def open_page(
+        view: str = "",
+        *,
+        key: str | None = None,
+        device: str = "desk",
+        allowed: tuple[str, ...] = (),
+    ) -> Visit:
+        one = world.open_tab(device)
+        one.start(world.sites.plain if key is None else world.sites.keyed, view)
+        seen.append((one, (*allowed, REFUSED_KEY) if key is not None else allowed))
+        if key:
+            enter_key(one.page, world.sites.keys[key])
+            one.page.wait_for_selector("#key-dialog", state="hidden")
+        wait_until(
+            one.page,
+            "document.querySelector('#who').textContent !== ''"
+            " || document.querySelector('dialog[open]') !== null",
+        )
+        return one
 
-        yield open_page
-        for one, allowed in seen:
-            one.check(allowed)
+    yield open_page
+    for one, allowed in seen:
+        one.check(allowed)
 
 
 def enter_key(page: Page, key: str) -> None:
@@ -161,7 +173,7 @@ def test_a_chosen_picture_finds_its_person(world: World, look: Look) -> None:
     keep_picture(page, "page-search.png")
 
 
-def test_pasted_and_dropped_pictures_are_searched_with(world: World, look: Look) -> None:
+def test_pictures_are_pasted_dropped_and_searched_with_together(world: World, look: Look) -> None:
     page = look().page
     for event in ("paste", "drop"):
         give(page, event, world.query("Chidi"))
@@ -173,10 +185,6 @@ def test_pasted_and_dropped_pictures_are_searched_with(world: World, look: Look)
     assert page.evaluate("window.revoked.length") >= 2
     page.click("#search-button")
     assert "picture first" in page.inner_text("#error")
-
-
-def test_several_pictures_of_one_person(world: World, look: Look) -> None:
-    page = look().page
     search(page, world.query("Anna"), world.query("Anna", 1))
     assert page.locator(".previews li").count() == 2
     assert found(page)[0] == "Anna"
@@ -228,7 +236,7 @@ def test_filters_change_who_is_found(world: World, look: Look) -> None:
 
 
 def test_enrolled_then_found_then_erased(world: World, look: Look, tmp_path: Path) -> None:
-    page = look("/#enrol").page
+    page = look("#enrol").page
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
     page.click("#enrol-button")
@@ -284,7 +292,7 @@ def erase(page: Page, name: str) -> None:
 
 
 def test_refused_pictures_are_named_with_reasons(look: Look, tmp_path: Path) -> None:
-    page = look("/#enrol", allowed=("status of 4",)).page
+    page = look("#enrol", allowed=("status of 4",)).page
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     page.set_input_files("#enrol-files", str(tmp_path / "broken.jpg"))
     page.fill("#enrol-person", "Nobody")
@@ -327,7 +335,7 @@ def test_keys_are_asked_for_and_forgotten(world: World, look: Look) -> None:
 
 
 def test_roles_disable_what_a_key_may_not_do(look: Look) -> None:
-    page = look("/#enrol", key="search").page
+    page = look("#enrol", key="search").page
     assert page.is_disabled("#enrol-button")
     assert page.is_disabled("#enrol-files")
     assert "may not do this: enrolling needs the role enrol" in page.inner_text("#enrol-reason")
@@ -340,16 +348,16 @@ def test_roles_disable_what_a_key_may_not_do(look: Look) -> None:
 
 
 def test_a_key_that_only_enrols_reads_nothing(look: Look) -> None:
-    page = look("/#enrol", key="enrol").page
+    page = look("#enrol", key="enrol").page
     assert page.is_enabled("#enrol-button")
     page.click("nav a[href='#people']")
+    wait_until(page, "document.querySelector('#status').textContent.includes('reading')")
     assert "reading the gallery needs the role search" in page.inner_text("#status")
     assert page.locator(".list li").count() == 0
 
 
 def test_hostile_names_are_text(world: World, look: Look) -> None:
-    page = look("/#people").page
-    page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+    page = look("#people").page
     page.wait_for_selector(".list li")
     page.get_by_role("link", name=HOSTILE).click()
     page.wait_for_selector("#person .crop")
@@ -382,8 +390,9 @@ def test_the_keyboard_alone_searches(world: World, look: Look) -> None:
     assert page.evaluate("document.activeElement.id") == "skip"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "content"
-    tab_to("#search-files")
+    # Expected this early, as a key that comes just after that would open a window of the system.
     with page.expect_file_chooser() as chosen:
+        tab_to("#search-files")
         page.keyboard.press("Space")
     chosen.value.set_files(world.query("Bruno"))
     tab_to("#search-button")
@@ -407,7 +416,7 @@ def test_the_keyboard_alone_searches(world: World, look: Look) -> None:
 
 
 def test_a_phone_needs_no_sideways_scrolling(world: World, look: Look) -> None:
-    page = look(key="admin", **PHONE, device_scale_factor=2).page
+    page = look(key="admin", device="phone").page
     search(page, world.query("Bruno"))
     wait_for_pictures(page)
     keep_picture(page, "page-phone.png")
@@ -432,13 +441,17 @@ def open_view(page: Page, view: str) -> None:
     page.wait_for_selector(loaded.get(view, f"#view-{view} form"))
 
 
-@pytest.mark.parametrize("key", ["admin", None])
-def test_texts_stand_out(world: World, look: Look, key: str | None) -> None:
-    page = look(key=key, color_scheme="dark").page
+def test_texts_stand_out(world: World, look: Look) -> None:
+    page = look(key="admin").page
+    page.emulate_media(color_scheme="dark")
     search(page, world.query("Bruno"))
     wait_for_pictures(page)
-    if key:
-        keep_picture(page, "page-dark.png")
+    keep_picture(page, "page-dark.png")
+    check_contrasts(page)
+
+
+def check_contrasts(page: Page) -> None:
+    """Refuse a text of any view that is hard to read in light or dark colours."""
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     for view in VIEWS:
         open_view(page, view)
@@ -457,12 +470,17 @@ def test_without_thresholds_nothing_is_called_the_same(world: World, look: Look)
     assert "nothing can be said of “same”" in page.inner_text("#uncalibrated")
     assert page.locator(".verdict.same, .outcome.same, .scale .limit").count() == 0
     assert page.inner_text(".outcome .says") == f"Most alike: {found(page)[0]}"
+    wait_for_pictures(page)
     open_view(page, "gallery")
     assert "nothing can be said of “same”" in page.inner_text("#statistics")
+    check_contrasts(page)
 
 
 def test_problems_are_told_in_words(world: World, look: Look) -> None:
-    page = look(allowed=("status of 429", "status of 503", "status of 413")).page
+    failures = ("status of 404", "status of 429", "status of 503", "status of 413", "ERR_FAILED")
+    page = look("#person/Nobody", allowed=failures).page
+    assert read_error(page) == "Nobody is named 'Nobody'."
+    page.click("nav a[href='#search']")
     page.set_input_files("#search-files", world.query("Bruno"))
     refusal: dict[str, Any] = {
         "headers": {"Retry-After": "7", "Content-Type": "application/problem+json"},
@@ -472,20 +490,19 @@ def test_problems_are_told_in_words(world: World, look: Look) -> None:
     for status, words in ((429, "Too many requests"), (503, "is busy"), (413, "too large")):
         refusal["status"] = status
         page.click("#search-button")
-        wait_until(page, "document.querySelector('#error').textContent !== ''")
-        said = page.inner_text("#error")
+        said = read_error(page)
         assert words in said
         assert "<b>full</b>" in said
         assert ("Try again in 7 s." in said) == (status != 413)
-
-
-def test_a_service_that_is_gone_is_told(world: World, look: Look) -> None:
-    page = look(allowed=("ERR_FAILED",)).page
     page.route("**/v1/search", lambda route: route.abort())
-    page.set_input_files("#search-files", world.query("Bruno"))
     page.click("#search-button")
+    assert read_error(page) == "The service cannot be reached."
+
+
+def read_error(page: Page) -> str:
+    """Wait for the error that the page tells."""
     wait_until(page, "document.querySelector('#error').textContent !== ''")
-    assert page.inner_text("#error") == "The service cannot be reached."
+    return page.inner_text("#error")
 
 
 def answer_with(score: float) -> dict[str, Any]:
@@ -513,14 +530,14 @@ def test_scores_are_told_from_thresholds(world: World, look: Look) -> None:
 
 
 def test_an_answer_goes_with_its_pictures_and_errors_are_seen(world: World, look: Look) -> None:
-    page = look(allowed=("status of 503",), **PHONE).page
+    page = look(device="phone", allowed=("status of 503",)).page
     search(page, world.query("Bruno"))
     page.set_input_files("#search-files", world.query("Anna"))
     assert page.locator(".outcome").count() == 0
     search(page)
     page.route("**/v1/search", lambda route: route.fulfill(status=503, json={"detail": "x"}))
     page.locator(".person .crop button").last.click()
-    wait_until(page, "document.querySelector('#error').textContent !== ''")
+    assert read_error(page)
     assert page.locator(".outcome").count() == 0
     page.evaluate("scrollTo(0, 500)")
     top, bottom = page.evaluate(
@@ -530,47 +547,68 @@ def test_an_answer_goes_with_its_pictures_and_errors_are_seen(world: World, look
     assert 0 <= top < bottom <= 780
 
 
-@pytest.mark.parametrize(
-    ("name", "shown", "typed"),
-    [
+def describe_person(name: str, crops: int) -> dict[str, Any]:
+    """Describe a person as the service does."""
+    return {"name": name, "crops": crops, "cameras": ["2"], "first": None, "last": None}
+
+
+def open_person(page: Page, name: str) -> None:
+    """Open a person's page."""
+    page.evaluate("name => { location.hash = 'person/' + encodeURIComponent(name); }", name)
+    page.wait_for_selector("#erase-button:visible")
+    assert "camera 2" in page.inner_text("#person .lead")
+
+
+def test_names_cannot_hide(look: Look) -> None:
+    page = look().page
+
+    def answer(route: Route) -> None:
+        name = unquote(route.request.url.partition("/persons/")[2].partition("?")[0])
+        crop = {"crop": 1, "id": 1, "camera": "2", "time": None, "tags": []}
+        route.fulfill(json={"person": describe_person(name, 1), "crops": [crop], "next": None})
+
+    page.route("**/v1/persons/*", answer)
+    for name, shown, typed in (
         ("\u202eevil", "[U+202E]evil", "evil"),
         ("double  space", "double  space", "double space"),
         ("\u200b", "[U+200B]", "[U+200B]"),
         ("n" * 200, "n" * 39 + "…", "n" * 200),
-    ],
-)
-def test_names_cannot_hide_and_many_crops_come_in_parts(
-    look: Look, name: str, shown: str, typed: str
-) -> None:
+    ):
+        open_person(page, name)
+        assert page.locator("#person .crop").count() == 1
+        assert not page.is_visible("#person-more")
+        page.click("#erase-button")
+        assert page.inner_text("#erase-title") == f"Erase {shown}?"
+        page.fill("#erase-name", "other")
+        assert page.is_disabled("#erase-confirm")
+        page.fill("#erase-name", typed)
+        assert page.is_enabled("#erase-confirm")
+        page.keyboard.press("Escape")
+
+
+def test_many_crops_come_in_parts(look: Look) -> None:
     page = look().page
-    total = 450 if name.startswith("d") else 1
-    person = {"name": name, "crops": total, "cameras": ["2"], "first": None, "last": None}
 
     def answer(route: Route) -> None:
-        after = int((re.findall(r"after=(\d+)", route.request.url) or ["0"])[0])
-        ids = range(after + 1, min(after + 200, total) + 1)
+        asked = parse_qs(urlsplit(route.request.url).query)
+        assert asked["limit"] == ["200"]
+        after = int(asked.get("after", ["0"])[0])
         crops: list[dict[str, Any]] = [
-            {"crop": i, "id": i, "camera": "2", "time": None, "tags": []} for i in ids
+            {"crop": i, "id": i, "camera": "2", "time": None, "tags": []}
+            for i in range(after + 1, min(after + 200, 450) + 1)
         ]
-        following = ids[-1] if ids[-1] < total else None
+        following = crops[-1]["id"] if crops[-1]["id"] < 450 else None
+        person = describe_person("Many", 450)
         route.fulfill(json={"person": person, "crops": crops, "next": following})
 
     page.route("**/v1/persons/*", answer)
     page.route("**/picture", lambda route: route.fulfill(status=200, body=b""))
-    page.evaluate("name => { location.hash = 'person/' + encodeURIComponent(name); }", name)
-    page.wait_for_selector("#erase-button:visible")
-    assert "camera 2" in page.inner_text("#person .lead")
-    for count in (200, 400, 450) if total > 1 else (1,):
+    open_person(page, "Many")
+    for count in (200, 400, 450):
         wait_until(page, f"document.querySelectorAll('#person .crop').length === {count}")
-        assert page.is_visible("#person-more") == (count < total)
-        if count < total:
+        assert page.is_visible("#person-more") == (count < 450)
+        if count < 450:
             page.click("#person-more")
-    page.click("#erase-button")
-    assert page.inner_text("#erase-title") == f"Erase {shown}?"
-    page.fill("#erase-name", "other")
-    assert page.is_disabled("#erase-confirm")
-    page.fill("#erase-name", typed)
-    assert page.is_enabled("#erase-confirm")
 
 
 def test_a_forgotten_key_leaves_nothing(world: World, look: Look) -> None:
@@ -592,13 +630,7 @@ def test_a_forgotten_key_leaves_nothing(world: World, look: Look) -> None:
     assert page.evaluate("location.hash") == "#search"
     assert "Bruno" not in page.evaluate("document.title + document.body.textContent")
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.id") == "enter-key"
-
-
-def test_nobody_is_told_in_one_sentence(look: Look) -> None:
-    page = look("/#person/Nobody", allowed=("status of 404",)).page
-    wait_until(page, "document.querySelector('#error').textContent !== ''")
-    assert page.inner_text("#error") == "Nobody is named 'Nobody'."
+    wait_until(page, "document.activeElement.id === 'enter-key'")
 
 
 def test_people_are_listed_by_pages_and_names(look: Look) -> None:
@@ -640,7 +672,7 @@ def test_people_are_listed_by_pages_and_names(look: Look) -> None:
 
 
 def test_the_gallery_is_described(look: Look) -> None:
-    page = look("/#gallery", key="search").page
+    page = look("#gallery", key="search").page
     page.wait_for_selector(".figures")
     figures = dict(
         zip(
