@@ -46,5 +46,5 @@ $(VENV)/.dev: $(VENV)/.base
 	touch $@
 
 $(VENV)/.test: $(VENV)/.dev
-	$(PIP) --editable '.[dev,torch,openvino,serve,client,postgres]'
+	$(PIP) --editable '.[dev,torch,openvino,serve,client,postgres,tensorboard]'
 	touch $@

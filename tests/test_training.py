@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from reidkit import checkpoints  # noqa: E402
 from reidkit.embedding import embed  # noqa: E402
-from reidkit.errors import ArgumentError, DatasetError, TrainingError  # noqa: E402
+from reidkit.errors import ArgumentError, DatasetError, MissingExtraError, TrainingError  # noqa: E402
 from reidkit.exporting import export_package  # noqa: E402
 from reidkit.models import load_model  # noqa: E402
 from reidkit.records import JUNK, Dataset, Samples  # noqa: E402
@@ -265,3 +266,22 @@ def test_pretrained_weights_are_the_start(
         weights(run)["conv1.conv.weight"], weights(trained[0])["conv1.conv.weight"], atol=1e-6
     )
     assert isinstance(run.recipe, Recipe)
+
+
+def test_tensorboard_gets_what_the_log_has(people: Dataset, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = train(people, quick_recipe(epochs=1, tensorboard=True, log_every=4), tmp_path / "run")
+    board = accumulator.EventAccumulator(str(run.folder / "tensorboard"))
+    board.Reload()
+    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["kind"] == "step"]
+    assert [each.value for each in board.Scalars("step/loss")] == pytest.approx(losses)
+    assert board.Scalars("validation/mAP")[0].value == pytest.approx(run.scores["mAP"])
+
+
+def test_without_tensorboard_the_extra_is_named(
+    people: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtraError, match=r"reidkit\[tensorboard\]"):
+        train(people, quick_recipe(epochs=1, tensorboard=True), tmp_path / "run")

@@ -105,8 +105,8 @@ def test_a_killed_run_gives_the_weights_of_an_unbroken_one(root: Path, tmp_path:
         assert process.wait() == -signal.SIGKILL
     run_to_end(command(root, recipe, out))
     for which in ("last", "best"):
-        whole = checkpoints.read(read_run(tmp_path / "whole").checkpoint(which)).tensors  # type: ignore[arg-type]
-        broken = checkpoints.read(read_run(out).checkpoint(which)).tensors  # type: ignore[arg-type]
+        whole = checkpoints.read(read_run(tmp_path / "whole").checkpoint(which)).tensors
+        broken = checkpoints.read(read_run(out).checkpoint(which)).tensors
         for name, values in whole.items():
             np.testing.assert_array_equal(broken[name], values, err_msg=f"{which} {name}")
 

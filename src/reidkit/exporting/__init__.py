@@ -17,3 +17,4 @@ from reidkit.exporting._onnx_file import OnnxOptions as OnnxOptions
 from reidkit.exporting._onnx_file import export_configured_onnx as export_configured_onnx
 from reidkit.exporting._onnx_file import export_onnx as export_onnx
 from reidkit.exporting._openvino import package_openvino as package_openvino
+from reidkit.exporting._writing import sha256_tensors as sha256_tensors

@@ -23,8 +23,8 @@ class Log:
     def __init__(self, folder: Path, *, epoch: int, board: bool) -> None:
         path = folder / LOG
         _forget_after(path, epoch)
-        self._file = path.open("a", encoding="utf-8")
         self._board = _open_board(folder / BOARD) if board else None
+        self._file = path.open("a", encoding="utf-8")
 
     def write(self, kind: str, values: Mapping[str, float], *, epoch: int, step: int) -> None:
         """Write the values of an event; `step` counts from the beginning of the training."""

@@ -14,14 +14,13 @@ from torch.nn import functional
 from reidkit import networks
 from reidkit.errors import IncompatibleCheckpointError, name_some
 from reidkit.networks import Network
-from reidkit.networks.facts import EPSILON
+from reidkit.networks.facts import EPSILON, SMALLEST_ACTIVATION
 from reidkit.networks.initial import GEM_START
 from reidkit.networks.layers import Backbone, Dense
 from reidkit.training._trunk import Trunk, build_trunk, place, run_trunk
 
 _COUNTER = "num_batches_tracked"
 _WRAPPERS = ("module.", "_orig_mod.")
-_LEAST = 1e-6
 
 
 class Features(NamedTuple):
@@ -165,7 +164,7 @@ def generalised_mean(maps: Tensor, power: Tensor) -> Tensor:
     Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation" (2019). It is
     computed in float32 whatever the maps are in: a cube of 41 is beyond float16 already.
     """
-    return maps.float().clamp(min=_LEAST).pow(power).mean((2, 3)).pow(1 / power)
+    return maps.float().clamp(min=SMALLEST_ACTIVATION).pow(power).mean((2, 3)).pow(1 / power)
 
 
 def _build_dense(root: nn.Module, described: Backbone) -> tuple[Any, Any] | None:

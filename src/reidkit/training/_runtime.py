@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reidkit import disk, networks, preprocess
 from reidkit.devices import is_out_of_memory, true_float32
 from reidkit.errors import DeviceError, EngineError
-from reidkit.exporting._writing import sha256_tensors
+from reidkit.exporting import sha256_tensors
 from reidkit.models import Model
 from reidkit.package import EngineSpec, Inputs, InputSpec, ModelSpec, Takes
 from reidkit.runtimes import check_input, check_output
