@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,14 @@ torch = pytest.importorskip("torch")
 
 from reidkit import checkpoints  # noqa: E402
 from reidkit.embedding import embed  # noqa: E402
-from reidkit.errors import ArgumentError, DatasetError, MissingExtraError, TrainingError  # noqa: E402
+from reidkit.errors import (  # noqa: E402
+    ArgumentError,
+    DatasetError,
+    FormatError,
+    MissingExtraError,
+    TrainingError,
+    UnreadableImagesError,
+)
 from reidkit.exporting import export_package  # noqa: E402
 from reidkit.models import load_model  # noqa: E402
 from reidkit.records import JUNK, Dataset, Samples  # noqa: E402
@@ -161,6 +171,154 @@ def test_another_recipe_or_folder_is_refused(
     lonely = dataclasses.replace(people, train=people.train.select(slice(0, 1)))
     with pytest.raises(DatasetError, match="1 pictures of 1 people"):
         train(lonely, run.recipe, tmp_path / "lonely")
+
+
+def test_killed_before_any_file_appears_it_goes_on_to_the_same_bytes(
+    people: Dataset, tmp_path: Path
+) -> None:
+    """Die before each of the renames by which files appear, as `kill -9` would make it."""
+    recipe = quick_recipe(epochs=2, batch=8)
+    people = dataclasses.replace(
+        people,
+        train=people.train.select(slice(0, 40)),
+        query=people.query.select(slice(0, 2)),
+        gallery=people.gallery.select(people.gallery.person_ids > 0).select(slice(0, 12)),
+    )
+    whole = train(people, recipe, tmp_path / "whole")
+    replace = Path.replace
+    moves = 0
+
+    def count(path: Path, target: Path) -> Path:
+        nonlocal moves
+        moves += 1
+        return replace(path, target)
+
+    def die(number: int) -> Run:
+        """Train in a process that ends at the given rename, then go on here."""
+        out = tmp_path / str(number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of threads, of which none holds anything here
+            pid = os.fork()
+        if not pid:
+            left = iter(range(number))
+            ending = lambda path, to: replace(path, to) if next(left, None) is not None else kill()  # noqa: E731
+            Path.replace = ending  # type: ignore[method-assign]
+            try:
+                train(people, recipe, out)
+            finally:
+                os._exit(0)
+        assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+        return train(people, recipe, out)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", count)
+        train(people, recipe, tmp_path / "counted")
+    assert moves >= 10
+    for number in range(moves):
+        run = die(number)
+        names = sorted(path.name for path in run.folder.iterdir())
+        assert names == sorted(path.name for path in whole.folder.iterdir()), number
+        for name in ("best.safetensors", "last.safetensors", "recipe.toml"):
+            assert (run.folder / name).read_bytes() == (whole.folder / name).read_bytes(), number
+        assert dataclasses.replace(run, folder=whole.folder) == whole
+
+
+def kill() -> Path:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still alive")
+
+
+def test_a_lost_state_is_not_begun_anew(people: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run = stop_after_an_epoch(people, out)
+    (out / "state.pth").unlink()
+    before = run.checkpoint("last").read_bytes()
+    with pytest.raises(TrainingError, match=r"has no state\.pth, though 1 epochs are done"):
+        train(people, run.recipe, out)
+    assert run.checkpoint("last").read_bytes() == before
+
+
+def stop_after_an_epoch(people: Dataset, out: Path) -> Run:
+    def stop(event: Event) -> None:
+        if event.kind == "checkpoint":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(people, quick_recipe(), out, report=stop)
+    return read_run(out)
+
+
+def test_a_foreign_state_is_named(people: Dataset, tmp_path: Path) -> None:
+    run = stop_after_an_epoch(people, tmp_path / "run")
+    state = tmp_path / "run" / "state.pth"
+    kept = torch.load(state, weights_only=True)
+    others: list[Any] = [
+        torch.zeros(3),
+        {"format": 1},
+        kept | {"fingerprint": "of other data"},
+        kept | {"stepper": {}},
+        kept | {"stepper": kept["stepper"] | {"objective": {}}},
+    ]
+    for other in others:
+        torch.save(other, state)
+        with pytest.raises(TrainingError, match=r"state\.pth cannot be read"):
+            train(people, run.recipe, tmp_path / "run")
+    torch.save(kept | {"format": 2}, state)
+    with pytest.raises(FormatError, match="another format"):
+        train(people, run.recipe, tmp_path / "run")
+
+
+def test_before_the_first_epoch_a_mistake_can_be_mended_in_place(
+    people: Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ArgumentError, match="set a smaller batch"):
+        train(people, quick_recipe(batch=1024), out)
+    with pytest.raises(TrainingError, match="not finite"):
+        train(people, quick_recipe(learning_rate=1e20), out)
+    assert train(people, quick_recipe(epochs=1), out).finished
+
+
+def test_what_cannot_be_validated_is_said_before_anything_is_trained(
+    people: Dataset, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    paths = [str(broken), *people.query.paths[1:]]
+    query = Samples.from_columns(paths, people.query.person_ids, people.query.camera_ids)
+    events: list[Event] = []
+    with pytest.raises(UnreadableImagesError, match=r"1 of \d+ pictures.*broken\.jpg") as error:
+        train(
+            dataclasses.replace(people, query=query),
+            quick_recipe(),
+            tmp_path / "run",
+            report=events.append,
+        )
+    assert "skip" not in str(error.value)
+    alone = people.query.select(slice(0, 1))
+    with pytest.raises(DatasetError, match="none of the 1 queries is in the gallery under another"):
+        train(
+            dataclasses.replace(people, query=alone, gallery=alone), quick_recipe(), tmp_path / "r"
+        )
+    assert events == []
+
+
+def test_other_queries_are_other_data(trained: tuple[Run, list[Event]], people: Dataset) -> None:
+    run, _ = trained
+    fewer = dataclasses.replace(people, query=people.query.select(slice(0, 8)))
+    with pytest.raises(ArgumentError, match="a run on other data"):
+        train(fewer, run.recipe, run.folder)
+
+
+def test_a_run_by_milestones_may_be_made_longer(people: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(people, quick_recipe(epochs=1), out)
+    longer = train(people, quick_recipe(epochs=2), out)
+    assert longer.epoch == 2
+    with pytest.raises(ArgumentError, match="epochs was 2 and is 1"):
+        train(people, quick_recipe(epochs=1), out)
+    with pytest.raises(ArgumentError, match="epochs was 2 and is 3, schedule was"):
+        train(people, quick_recipe(epochs=3, schedule="cosine"), out)
 
 
 def test_a_damaged_state_is_named(

@@ -124,12 +124,13 @@ def _watching(*, as_json: bool) -> Iterator[Callable[[Event], None]]:
     redirected = sys.stdout.isatty()
     bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=redirected)
     with bar:
-        task = bar.add_task("", total=None, place="", figures="")
+        task = bar.add_task("", total=None, visible=False, place="", figures="")
 
         def report(event: Event) -> None:
             if event.kind == "step":
                 bar.update(
                     task,
+                    visible=True,
                     completed=event.step,
                     total=event.steps,
                     place=f"epoch {event.epoch}/{event.epochs}",

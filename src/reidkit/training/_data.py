@@ -36,15 +36,30 @@ def label_people(dataset: Dataset) -> tuple[Samples, NDArray[np.int64]]:
 def describe_data(dataset: Dataset) -> dict[str, str | int]:
     """Say what a run is trained on: `root`, `layout`, `pictures`, `people`, `fingerprint`.
 
-    The fingerprint is over the names of the pictures and who is on them, wherever they lie.
+    The fingerprint is over the names of the pictures of all three splits and who is on them,
+    wherever they lie.
     """
     samples, labels = label_people(dataset)
-    names = [Path(path).name for path in samples.paths]
-    columns = [names, samples.person_ids.tolist(), samples.camera_ids.tolist()]
+    columns = [
+        [
+            [Path(path).name for path in side.paths],
+            side.person_ids.tolist(),
+            side.camera_ids.tolist(),
+        ]
+        for side in (samples, dataset.query, dataset.gallery)
+    ]
     return {
-        "root": os.path.commonpath([str(Path(path).parent) for path in samples.paths]),
+        "root": _find_root([str(Path(path).parent) for path in samples.paths]),
         "layout": dataset.name,
         "pictures": len(samples),
         "people": int(labels.max()) + 1,
         "fingerprint": disk.sha256_json(columns),
     }
+
+
+def _find_root(folders: list[str]) -> str:
+    """Give the folder that holds all of them, the first one where there is none."""
+    try:
+        return os.path.commonpath(folders)
+    except ValueError:  # some are relative, or they lie on several drives
+        return folders[0]

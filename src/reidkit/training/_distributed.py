@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from reidkit.devices import parse_device
-from reidkit.errors import ArgumentError
+from reidkit.errors import ArgumentError, TrainingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,12 @@ def joined(device: str) -> Iterator[Ranks]:
     processes on one machine each takes the GPU of its own number.
 
     Raises:
-        ArgumentError: no such device, or one GPU was named for several processes.
+        ArgumentError: no such device, one GPU was named for several processes, or they cannot
+            find each other.
         DeviceError: torch finds no such GPU.
+        TrainingError: another of the processes failed while the block ran.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = _read_number("WORLD_SIZE", "1")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind, number = parse_device(device)
     if count == 1:
@@ -64,15 +66,41 @@ def joined(device: str) -> Iterator[Ranks]:
         raise ArgumentError(
             f"device is {device!r} for {count} processes: say cuda, and each takes one of its own"
         )
-    place = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if kind == "cuda" else _CPU
+    place = torch.device("cuda", _read_number("LOCAL_RANK")) if kind == "cuda" else _CPU
     if place.type == "cuda":
         parse_device(str(place))
         torch.cuda.set_device(place)
-    distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise ArgumentError(
+            f"the {count} processes cannot find each other ({_first_line(error)}): start them "
+            "with torchrun"
+        ) from error
     try:
         yield Ranks(distributed.get_rank(), count, place)
+    except RuntimeError as error:  # what torch raises where another process is gone
+        raise TrainingError(
+            f"training together with other processes failed; one of them may have said why "
+            f"({_first_line(error)})"
+        ) from error
     finally:
         distributed.destroy_process_group()
+
+
+def _read_number(name: str, default: str = "") -> int:
+    """Read one of the variables that torchrun sets."""
+    text = os.environ.get(name, default)
+    if not text.isdecimal():
+        raise ArgumentError(
+            f"the environment variable {name} is {text!r}, expected a number: start several "
+            "processes with torchrun"
+        )
+    return int(text)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 _CPU = torch.device("cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -11,14 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reidkit import disk
 from reidkit.errors import TrainingError
 from reidkit.training._distributed import Ranks
 from reidkit.training._events import Event
 from reidkit.training._feeding import Feeder
 from reidkit.training._runs import Run
 from reidkit.training._stepping import Step, Stepper
-
-FAILED = "failed-batch.npz"
 
 
 @dataclass(slots=True)
@@ -68,10 +68,10 @@ def run_epoch(
         paths = list(batch.paths)
         step = stepper.step(batch, last=number == steps)
         if pending is not None:
-            meter.add(_look(pending, run, epoch))
+            meter.add(_look(pending, run, epoch, ranks.rank))
         pending = _Pending(number, step, paths)
         if not lag:
-            meter.add(_look(pending, run, epoch))
+            meter.add(_look(pending, run, epoch, ranks.rank))
             pending = None
         meter.count(len(paths))
         if number % recipe.log_every == 0 and number < steps:
@@ -79,9 +79,10 @@ def run_epoch(
             values["eta_seconds"] = pace.seconds_left(epoch - 1 + number / steps)
             yield Event("step", epoch, recipe.epochs, number, steps, values)
     if pending is not None:
-        meter.add(_look(pending, run, epoch))
+        meter.add(_look(pending, run, epoch, ranks.rank))
     values = meter.values(stepper.rate, feeder.waited)
     values["eta_seconds"] = pace.seconds_left(epoch)
+    values["seconds"] = meter.seconds
     yield Event("epoch", epoch, recipe.epochs, steps, steps, values)
 
 
@@ -94,6 +95,11 @@ class _Meter:
         self._pictures = 0
         self._losses: list[dict[str, float]] = []
 
+    @property
+    def seconds(self) -> float:
+        """The seconds since the epoch began."""
+        return max(time.perf_counter() - self._began, 1e-9)
+
     def add(self, losses: dict[str, float]) -> None:
         self._losses.append(losses)
 
@@ -102,7 +108,7 @@ class _Meter:
 
     def values(self, rate: float, waited: float) -> dict[str, float]:
         """Give the means of the losses so far, and how fast it goes."""
-        seconds = max(time.perf_counter() - self._began, 1e-9)
+        seconds = self.seconds
         values = {
             name: float(np.mean([losses[name] for losses in self._losses]))
             for name in (self._losses[0] if self._losses else ())
@@ -114,7 +120,7 @@ class _Meter:
         }
 
 
-def _look(pending: _Pending, run: Run, epoch: int) -> dict[str, float]:
+def _look(pending: _Pending, run: Run, epoch: int, rank: int) -> dict[str, float]:
     """Give the losses of a step as numbers.
 
     Raises:
@@ -124,7 +130,7 @@ def _look(pending: _Pending, run: Run, epoch: int) -> dict[str, float]:
     values = dict(zip(("loss", *losses._fields[1:]), map(float, losses), strict=True))
     if all(map(math.isfinite, values.values())):
         return values
-    path = _save(pending, run.folder, values)
+    path = _save(pending, run.folder, values, rank)
     named = ", ".join(f"{name} {value:g}" for name, value in values.items())
     raise TrainingError(
         f"the loss of step {pending.number} of epoch {epoch} is not finite ({named}); the batch "
@@ -134,14 +140,16 @@ def _look(pending: _Pending, run: Run, epoch: int) -> dict[str, float]:
     )
 
 
-def _save(pending: _Pending, folder: Path, values: dict[str, float]) -> Path:
+def _save(pending: _Pending, folder: Path, values: dict[str, float], rank: int) -> Path:
     """Save what the network was shown: images (B, 3, H, W) float32, labels (B,), paths (B,)."""
-    path = folder / FAILED
+    path = folder / ("failed-batch.npz" if rank == 0 else f"failed-batch-{rank}.npz")
     arrays: dict[str, Any] = {
         "images": pending.step.images.cpu().numpy(),
         "labels": pending.step.labels.cpu().numpy(),
         "paths": np.array(pending.paths),
         **values,
     }
-    np.savez_compressed(path, **arrays)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    disk.write_bytes(path, file.getvalue())
     return path

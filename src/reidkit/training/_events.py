@@ -22,8 +22,8 @@ class Event:
         steps: of this epoch.
         values: what was measured: `loss` and `learning_rate`; `pictures_per_second`; `waiting`,
             the share of the time, 0 to 1, in which training waited for pictures; `eta_seconds`
-            to the end; of a validation `mAP` and `rank1`, shares from 0 to 1. What is not known
-            is missing.
+            to the end; `seconds` that an epoch took; of a validation `mAP` and `rank1`, shares
+            from 0 to 1. What is not known is missing.
     """
 
     kind: EventKind

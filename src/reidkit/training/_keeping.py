@@ -10,15 +10,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors.numpy import save
 
 from reidkit import disk
+from reidkit.errors import MismatchError
 from reidkit.training._distributed import Ranks
 from reidkit.training._network import state_as_arrays
 from reidkit.training._runs import CHECKPOINTS, Run, write_run
-from reidkit.training._state import write_state
+from reidkit.training._state import STATE, State, damaged, write_state
 from reidkit.training._stepping import Stepper
 
 
@@ -26,18 +26,16 @@ class Keeper:
     """Keeps a run's files; `run` says how far it is.
 
     It takes up the `state` that an earlier process left: the stepper is put where that one was.
+
+    Raises:
+        TrainingError: the state is not of this run.
     """
 
-    def __init__(
-        self, run: Run, stepper: Stepper, ranks: Ranks, *, state: dict[str, Any] | None
-    ) -> None:
+    def __init__(self, run: Run, stepper: Stepper, ranks: Ranks, *, state: State | None) -> None:
         self.run = run
         self._stepper, self._ranks = stepper, ranks
         if state is not None:
-            stepper.restore(state["stepper"])
-            self.run = dataclasses.replace(
-                run, epoch=state["epoch"], best_epoch=state["best_epoch"], scores=state["scores"]
-            )
+            self.run = self._take_up(state)
         if ranks.first:
             self._publish(self.run)
 
@@ -51,17 +49,23 @@ class Keeper:
         if self._ranks.first:
             if run.best_epoch == epoch:
                 disk.write_bytes(self._waiting(epoch), self._checkpoint())
-            write_state(
-                run.folder,
-                {
-                    "stepper": self._stepper.state(),
-                    "epoch": run.epoch,
-                    "best_epoch": run.best_epoch,
-                    "scores": dict(run.scores),
-                },
-            )
+            fingerprint = str(run.data["fingerprint"])
+            left = (self._stepper.state(), epoch, run.best_epoch, dict(run.scores), fingerprint)
+            write_state(run.folder, State(*left))
             self._publish(run)
         self.run = run
+
+    def _take_up(self, state: State) -> Run:
+        path = self.run.folder / STATE
+        if state.fingerprint != self.run.data["fingerprint"]:
+            raise damaged(path, "it is of a run on other data")
+        try:
+            self._stepper.restore(state.stepper)
+        except (KeyError, RuntimeError, TypeError, ValueError, MismatchError) as error:
+            raise damaged(path, str(error).strip().partition("\n")[0]) from error
+        return dataclasses.replace(
+            self.run, epoch=state.epoch, best_epoch=state.best_epoch, scores=state.scores
+        )
 
     def _publish(self, run: Run) -> None:
         """Bring the other files to where the state is."""
@@ -71,8 +75,9 @@ class Keeper:
             if waiting.exists():
                 waiting.replace(run.folder / CHECKPOINTS["best"])
             disk.write_bytes(run.folder / CHECKPOINTS["last"], self._checkpoint())
-        for left in run.folder.glob(".best.*"):
-            left.unlink()
+        for pattern in (".best.*", ".*.partial"):  # what killed processes left
+            for left in run.folder.glob(pattern):
+                left.unlink()
         write_run(run)
 
     def _waiting(self, epoch: int) -> Path:

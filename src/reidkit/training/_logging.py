@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from reidkit import disk
 from reidkit.errors import MissingExtraError
+from reidkit.training._events import Event
 
 LOG = "log.jsonl"
 BOARD = "tensorboard"
@@ -26,14 +26,16 @@ class Log:
         self._board = _open_board(folder / BOARD) if board else None
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, kind: str, values: Mapping[str, float], *, epoch: int, step: int) -> None:
-        """Write the values of an event; `step` counts from the beginning of the training."""
-        line = {"kind": kind, "epoch": epoch, "step": step, **values}
-        self._file.write(json.dumps(line) + "\n")
+    def write(self, event: Event) -> None:
+        """Write the values of an event; `step` of a line counts from the start of its epoch."""
+        place = {"kind": event.kind, "epoch": event.epoch, "step": event.step}
+        self._file.write(json.dumps(place | dict(event.values)) + "\n")
         self._file.flush()
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+            # Epochs may differ by a step; TensorBoard wants one count over all of them.
+            step = (event.epoch - 1) * event.steps + event.step
+            for name, value in event.values.items():
+                self._board.add_scalar(f"{event.kind}/{name}", value, step)
 
     def close(self) -> None:
         """Finish the files."""

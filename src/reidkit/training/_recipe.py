@@ -8,6 +8,7 @@ from typing import Literal
 
 from reidkit import networks
 from reidkit.errors import ArgumentError
+from reidkit.networks.graph import MINIMUM_SIDE
 from reidkit.package import InputSpec, Triple
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -44,8 +45,8 @@ _NOT_NEGATIVE = (
 _ABOVE_ZERO = ("head_scale", "circle_scale", "learning_rate", "gamma")
 _BELOW_ONE = ("momentum", "ema_decay")
 _SMALLEST: dict[str, int] = {
-    "height": 1,
-    "width": 1,
+    "height": MINIMUM_SIDE,
+    "width": MINIMUM_SIDE,
     "padding": 0,
     "batch": 2,
     "instances": 1,

@@ -1,7 +1,7 @@
 """A run's folder: what was trained, on what, how far it is, and its checkpoints.
 
     recipe.toml         the recipe, to be read by people and used again
-    run.json            what the run is and how far (written last, after each epoch)
+    run.json            what the run is and how far, written after each epoch
     best.safetensors    the state dict of the epoch with the best mAP so far
     last.safetensors    the state dict of the last epoch
     state.pth           what training goes on from
@@ -30,8 +30,9 @@ FORMAT = 1
 RUN, RECIPE = "run.json", "recipe.toml"
 CHECKPOINTS = {"best": "best.safetensors", "last": "last.safetensors"}
 
-FREE = ("validate_every", "log_every", "workers", "device", "tensorboard")
-"""The fields of a recipe that may change while a run goes on: the weights do not depend on them."""
+FREE = ("pretrained", "validate_every", "log_every", "workers", "device", "tensorboard")
+"""The fields of a recipe that may change while a run goes on: what is to come does not depend on
+them, since `pretrained` is where it began."""
 
 DATA = ("layout", "pictures", "people", "fingerprint")
 """What a run's data must agree in when it goes on; its root may have moved."""
@@ -45,7 +46,7 @@ class Run:
         folder: where it is.
         recipe: what it does.
         data: `root` and `layout` of the data set; `pictures` and `people` of its training split
-            and the split's `fingerprint`.
+            and the `fingerprint` of all splits.
         classes: people that the classifier tells apart.
         epoch: epochs done.
         best_epoch: the epoch that `best.safetensors` is from, 0 where none was validated yet.
@@ -118,11 +119,7 @@ def read_run(folder: str | Path) -> Run:
 
 
 def write_run(run: Run) -> None:
-    """Write `recipe.toml` and then `run.json`, each whole or not at all."""
-    text = recipe_as_toml(run.recipe).encode()
-    recipe = run.folder / RECIPE
-    if not recipe.is_file() or recipe.read_bytes() != text:
-        disk.write_bytes(recipe, text)
+    """Write `run.json`, which makes the folder a run, and `recipe.toml`, whole or not at all."""
     content = {
         "format": FORMAT,
         "reidkit": reidkit.__version__,
@@ -134,12 +131,17 @@ def write_run(run: Run) -> None:
         "recipe": dataclasses.asdict(run.recipe),
     }
     disk.write_json(run.folder / RUN, content)
+    text = recipe_as_toml(run.recipe).encode()
+    recipe = run.folder / RECIPE
+    if not recipe.is_file() or recipe.read_bytes() != text:
+        disk.write_bytes(recipe, text)
 
 
 def check_same_run(run: Run, recipe: Recipe, data: Mapping[str, str | int]) -> None:
     """Refuse to go on with a run in another way than it began.
 
-    The fields `FREE` may differ, and so may the root of the data set.
+    The fields `FREE` may differ, and so may the root of the data set. A run by milestones may get
+    more epochs.
 
     Raises:
         ArgumentError: the recipe or the data differ; the message names each difference.
@@ -147,7 +149,8 @@ def check_same_run(run: Run, recipe: Recipe, data: Mapping[str, str | int]) -> N
     changes = [
         _word_change(name, getattr(run.recipe, name), getattr(recipe, name))
         for name in DEFAULTS
-        if name not in FREE and getattr(run.recipe, name) != getattr(recipe, name)
+        if getattr(run.recipe, name) != getattr(recipe, name)
+        and not _is_free(name, run.recipe, recipe)
     ]
     if changes:
         raise ArgumentError(
@@ -165,6 +168,11 @@ def check_same_run(run: Run, recipe: Recipe, data: Mapping[str, str | int]) -> N
             f"{data.get('root')}): {', '.join(changes)}. Go on with the data that it has, or "
             "choose another folder"
         )
+
+
+def _is_free(name: str, old: Recipe, new: Recipe) -> bool:
+    longer = name == "epochs" and new.epochs > old.epochs and new.schedule == "multistep"
+    return name in FREE or longer
 
 
 def _word_change(name: str, old: object, new: object) -> str:

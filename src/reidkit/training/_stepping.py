@@ -23,8 +23,11 @@ from reidkit.training._optimising import (
 from reidkit.training._recipe import Recipe
 from reidkit.training._runtime import normalise
 
-_TRAINED_ALONE = ("bottleneck", "classifier")
-"""The parts of a network that go on learning while its backbone is frozen."""
+_TRAINED_ALONE = ("gem", "bottleneck", "classifier")
+"""The parts of a network that go on learning while its backbone is frozen.
+
+They are what `ReidNetwork.backbone_parameters` leaves out; the dense layer is frozen too.
+"""
 
 
 class Step(NamedTuple):
@@ -48,6 +51,7 @@ class Stepper:
             self.objective.network.to(memory_format=torch.channels_last)
         self._recipe, self._ranks = recipe, ranks
         self._optimiser = make_optimiser(objective.network, recipe)
+        _begin_momentum(self._optimiser)
         centers = objective.centers
         self._center_optimiser = None if centers is None else make_center_optimiser(centers, recipe)
         network = objective.network
@@ -58,6 +62,7 @@ class Stepper:
         self._table = self._table.to(ranks.device)
         self._fill = torch.tensor(recipe.mean, device=ranks.device)[:, None, None]
         self._wrapped: nn.Module = objective
+        self._frozen: bool | None = None
         self._taken = 0
         self.rate = 0.0
 
@@ -68,26 +73,35 @@ class Stepper:
         for name, child in network.named_children():
             if name not in _TRAINED_ALONE:
                 child.train(not frozen)
-        for _, parameter in network.backbone_parameters():
-            parameter.requires_grad_(not frozen)
+        if frozen != self._frozen:
+            for _, parameter in network.backbone_parameters():
+                parameter.requires_grad_(not frozen)
+            self._wrapped = self._wrap()
+            self._frozen = frozen
         set_learning_rate(self._optimiser, rate)
         self.rate = rate
         self._forget_gradients()
-        self._wrapped = self._wrap()
         self._taken = 0
 
     def step(self, batch: Batch, *, last: bool) -> Step:
-        """Learn from one batch; every `accumulate` batches, and the `last`, change the weights."""
+        """Learn from one batch; every `accumulate` batches, and the `last`, change the weights.
+
+        They learn from the mean over the batches since the weights changed, which after the last
+        one of an epoch may be fewer than `accumulate`.
+        """
         self._taken += 1
         size = self._recipe.accumulate
-        complete = last or self._taken % size == 0
+        complete = last or self._taken == size
         images, labels = self.images(batch)
         waits = isinstance(self._wrapped, DistributedDataParallel) and not complete
         with self._wrapped.no_sync() if waits else nullcontext():
             losses: Losses = self._wrapped(images, labels)
             self._scaler.scale(losses.total / size).backward()
         if complete:
+            if self._taken < size:
+                self._enlarge_gradients(size / self._taken)
             self._update()
+            self._taken = 0
         return Step(images, labels, Losses(losses.total.detach(), *losses[1:]))
 
     def images(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,9 +110,9 @@ class Stepper:
         pixels = _to_device(torch.from_numpy(batch.pixels), device)
         labels = _to_device(torch.from_numpy(batch.labels), device)
         images = normalise(pixels, self._table, self._recipe.contract.colour)
-        for row, (top, left, height, width) in enumerate(batch.erased.tolist()):
-            if height:
-                images[row, :, top : top + height, left : left + width] = self._fill
+        if batch.erased.any():
+            erased = _to_device(torch.from_numpy(batch.erased), device)
+            images = torch.where(_inside(erased, *images.shape[2:]), self._fill, images)
         if self._recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return images, labels
@@ -141,14 +155,35 @@ class Stepper:
         return DistributedDataParallel(self.objective)
 
     def _update(self) -> None:
+        before = self._scale()
         self._scaler.step(self._optimiser)
-        if self._center_optimiser is not None:
-            weight = self._recipe.center_weight * self._scaler.get_scale()
-            step_centers(self._center_optimiser, self.objective.centers, weight)
         self._scaler.update()
+        self._step_centers(before)
         self._forget_gradients()
         if self._average is not None:
             self._average.update(self.objective.network)
+
+    def _scale(self) -> torch.Tensor:
+        """Give the scale of half-precision gradients, or 1, without waiting for the device."""
+        one = torch.ones((), device=self._ranks.device)
+        scale: torch.Tensor = self._scaler.scale(one)
+        return scale
+
+    def _step_centers(self, before: torch.Tensor) -> None:
+        """Step the centres, given the scale of their gradients, where the network stepped too."""
+        centers = self.objective.centers
+        if self._center_optimiser is None or centers is None:
+            return
+        if self._scaler.is_enabled() and centers.grad is not None:
+            # Only gradients that were too large lower the scale, and then the network kept still.
+            skipped = self._scale() < before
+            centers.grad = torch.where(skipped, 0.0, centers.grad / before)
+        step_centers(self._center_optimiser, centers, self._recipe.center_weight)
+
+    def _enlarge_gradients(self, factor: float) -> None:
+        parameters = self.objective.parameters()
+        gradients = [each.grad for each in parameters if each.grad is not None]
+        torch._foreach_mul_(gradients, factor)
 
     def _forget_gradients(self) -> None:
         self._optimiser.zero_grad(set_to_none=True)
@@ -161,3 +196,26 @@ def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cpu":
         return tensor.clone()
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _inside(rectangles: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Mark the pixels within rectangles (B, 4), each top, left, height, width: (B, 1, H, W)."""
+    top, left, tall, wide = rectangles[:, :, None].unbind(1)
+    down = torch.arange(height, device=rectangles.device)
+    across = torch.arange(width, device=rectangles.device)
+    rows = (down >= top) & (down < top + tall)
+    columns = (across >= left) & (across < left + wide)
+    return rows[:, None, :, None] & columns[:, None, None, :]
+
+
+def _begin_momentum(optimiser: torch.optim.Optimizer) -> None:
+    """Begin the momentum of SGD at zero, which gives the same first step as none.
+
+    A fused step otherwise makes it only where no tensor of a group has one, so it fails once some
+    are no longer frozen; and where the scaler skips the first step it leaves it undefined.
+    """
+    for group in optimiser.param_groups:
+        if group.get("momentum"):
+            for parameter in group["params"]:
+                momentum = torch.zeros_like(parameter)
+                optimiser.state[parameter]["momentum_buffer"] = momentum

@@ -8,14 +8,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from reidkit import disk
-from reidkit.errors import ArgumentError
+from reidkit.errors import ArgumentError, TrainingError
 from reidkit.machine import available_cores
-from reidkit.records import Dataset, Samples
+from reidkit.records import Dataset
 from reidkit.training._data import describe_data, label_people
 from reidkit.training._distributed import Ranks, joined
 from reidkit.training._epoch import Pace, run_epoch
@@ -30,9 +28,9 @@ from reidkit.training._recipe import Recipe
 from reidkit.training._runs import Run, check_same_run, is_run, read_run
 from reidkit.training._runtime import as_model
 from reidkit.training._schedule import learning_rate
-from reidkit.training._state import read_state
+from reidkit.training._state import State, read_state
 from reidkit.training._stepping import Stepper
-from reidkit.training._validating import can_validate, validate
+from reidkit.training._validating import can_validate, check_validation, validate
 
 Report = Callable[[Event], None]
 
@@ -50,68 +48,85 @@ class _Training:
     report: Report
 
 
-def train(dataset: Dataset, recipe: Recipe, out: Path, *, report: Report | None = None) -> Run:
+def train(
+    dataset: Dataset, recipe: Recipe, out: str | Path, *, report: Report | None = None
+) -> Run:
     """Train a network into the folder of a run; see `reidkit.training.train`."""
-    samples, labels = label_people(dataset)
-    classes = int(labels.max()) + 1
-    with joined(recipe.device) as ranks:
-        run = _open_run(out, recipe, dataset, classes)
+    out = Path(out)
+    labelled = label_people(dataset)
+    run = Run(out, recipe, describe_data(dataset), int(labelled[1].max()) + 1)
+    _check_place(out)
+    with joined(recipe.device) as ranks, _only_writer(out, ranks), _reproducible(ranks):
+        run, state = _take_up(run, ranks)
         if run.finished:
             return run
-        with _only_writer(out, ranks), _reproducible(ranks):
-            told = report if report and ranks.first else _say_nothing
-            return _train(run, dataset, (samples, labels), ranks, told)
+        workers = recipe.workers or max(available_cores() // ranks.count, 1)
+        feeder = Feeder(*labelled, recipe, workers=workers)
+        feeder.count_steps(1)  # what no batch can be made of is said before anything is written
+        check_validation(dataset, ranks, workers=workers)
+        stepper, keeper = _begin(run, state, ranks)
+        told = report if report and ranks.first else _say_nothing
+        with _open_log(keeper.run, ranks) as log:
+            training = _Training(dataset, recipe, ranks, stepper, feeder, log, told)
+            told(Event("start", keeper.run.epoch, recipe.epochs))
+            pace = Pace(keeper.run.epoch, recipe.epochs)
+            for epoch in range(keeper.run.epoch + 1, recipe.epochs + 1):
+                _train_epoch(training, keeper, pace, epoch)
+        return keeper.run
 
 
-def _open_run(out: Path, recipe: Recipe, dataset: Dataset, classes: int) -> Run:
-    """Give the run that is in a folder, or a new one.
+def _check_place(out: Path) -> None:
+    """Refuse what is neither a run nor a place for one.
 
     Raises:
-        ArgumentError: the folder holds a run of another recipe or other data, or other things.
+        ArgumentError: it is a file, or a folder with other things.
     """
-    data = describe_data(dataset)
-    if is_run(out):
-        found = read_run(out)
-        check_same_run(found, recipe, data)
-        return dataclasses.replace(found, recipe=recipe)
     if out.exists() and not out.is_dir():
         raise ArgumentError(f"{out} exists already and is not a folder: choose another place")
-    if out.is_dir() and any(entry.name[0] != "." for entry in out.iterdir()):
+    if out.is_dir() and not is_run(out) and any(entry.name[0] != "." for entry in out.iterdir()):
         raise ArgumentError(f"{out} is a folder with other things in it: choose another place")
-    return Run(out, recipe, data, classes)
 
 
-def _train(
-    run: Run,
-    dataset: Dataset,
-    labelled: tuple[Samples, NDArray[np.int64]],
-    ranks: Ranks,
-    report: Report,
-) -> Run:
+def _take_up(run: Run, ranks: Ranks) -> tuple[Run, State | None]:
+    """Give the run as it is on disk, and the state that it goes on from.
+
+    Until an epoch is done nothing depends on an older recipe or on older data: the new ones hold.
+
+    Raises:
+        ArgumentError: the folder holds a run of another recipe or on other data.
+        TrainingError: the state is lost, or the processes do not see the same folder.
+    """
+    state = read_state(run.folder)
+    found = read_run(run.folder) if is_run(run.folder) else None
+    if found is not None and (found.epoch or state is not None):
+        check_same_run(found, run.recipe, run.data)
+        run = dataclasses.replace(found, recipe=run.recipe)
+        if state is None:
+            raise TrainingError(
+                f"{run.folder} has no state.pth, though {found.epoch} epochs are done: bring it "
+                "back, or train into another folder with this run's last.safetensors as pretrained"
+            )
+    if len(set(ranks.gather((run.epoch, state is None)))) > 1:  # and nobody writes before that
+        raise TrainingError(
+            f"the processes do not find the same in {run.folder}: put it where all of them see it"
+        )
+    return run, state
+
+
+def _begin(run: Run, state: State | None, ranks: Ranks) -> tuple[Stepper, Keeper]:
+    """Make the network and what trains it, as they were left or new."""
     recipe = run.recipe
     described = recipe.network(run.classes)
     network = build_network(described, seed=recipe.seed)
-    state = read_state(run.folder)
     if state is None and recipe.pretrained:
         load_pretrained(network, described, recipe.pretrained)
-    ranks.gather(None)  # nobody writes before everybody has read
     stepper = Stepper(Objective(network, recipe, classes=run.classes), recipe, ranks)
-    keeper = Keeper(run, stepper, ranks, state=state)
-    workers = recipe.workers or max(available_cores() // ranks.count, 1)
-    feeder = Feeder(*labelled, recipe, workers=workers)
-    with _open_log(keeper.run, ranks) as log:
-        training = _Training(dataset, recipe, ranks, stepper, feeder, log, report)
-        pace = Pace(keeper.run.epoch, recipe.epochs)
-        report(Event("start", keeper.run.epoch, recipe.epochs))
-        for epoch in range(keeper.run.epoch + 1, recipe.epochs + 1):
-            _train_epoch(training, keeper, pace, epoch)
-    return keeper.run
+    return stepper, Keeper(run, stepper, ranks, state=state)
 
 
 def _train_epoch(training: _Training, keeper: Keeper, pace: Pace, epoch: int) -> None:
     """Train one epoch, validate where it is time, and keep what came out."""
     recipe, stepper = training.recipe, training.stepper
-    torch.manual_seed(recipe.seed * 1_000_003 + epoch)
     stepper.begin(rate=learning_rate(recipe, epoch), frozen=epoch <= recipe.freeze_epochs)
     for event in run_epoch(stepper, training.feeder, training.ranks, keeper.run, pace, epoch):
         _tell(training, event)
@@ -125,15 +140,15 @@ def _train_epoch(training: _Training, keeper: Keeper, pace: Pace, epoch: int) ->
                 model, training.dataset, training.ranks, workers=recipe.workers or None
             )
             scores = {"mAP": found.mAP, "rank1": found.rank(1), "mINP": found.mINP}
-            _tell(training, Event("validation", epoch, recipe.epochs, values=scores))
+            steps = training.feeder.count_steps(epoch)
+            _tell(training, Event("validation", epoch, recipe.epochs, steps, steps, scores))
     keeper.keep(epoch, scores, judged=can_validate(training.dataset))
     training.report(Event("checkpoint", epoch, recipe.epochs))
 
 
 def _tell(training: _Training, event: Event) -> None:
     if training.log is not None:
-        step = (event.epoch - 1) * event.steps + event.step
-        training.log.write(event.kind, event.values, epoch=event.epoch, step=step)
+        training.log.write(event)
     training.report(event)
 
 
@@ -149,10 +164,9 @@ def _say_nothing(_event: Event) -> None: ...
 @contextmanager
 def _only_writer(out: Path, ranks: Ranks) -> Iterator[None]:
     """Hold the folder against other runs."""
-    if not ranks.first:
-        yield
-        return
-    with disk.hold(out / ".lock", f"training into {out}"):
+    holding = disk.hold(out / ".lock", f"training into {out}") if ranks.first else nullcontext()
+    with holding:
+        ranks.gather(None)  # the others look into the folder once it is held
         yield
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
-from reidkit import scoring
+from reidkit import preprocess, scoring
 from reidkit.embedding import embed
+from reidkit.errors import DatasetError, ImageError, UnreadableImage, UnreadableImagesError
 from reidkit.models import Model
 from reidkit.records import JUNK, Dataset, Embeddings, Samples, Scores
 from reidkit.training._distributed import Ranks
@@ -14,22 +17,65 @@ _BATCH = {"cpu": 16, "cuda": 256}
 """What goes through the network at once; on a CPU small batches stay in its caches."""
 
 
+def check_validation(dataset: Dataset, ranks: Ranks, *, workers: int) -> None:
+    """Find what would make a validation fail, before anything is trained.
+
+    Raises:
+        UnreadableImagesError: naming every picture of query and gallery that cannot be decoded.
+        DatasetError: no query has an answer in the gallery.
+    """
+    if not can_validate(dataset):
+        return
+    sides = (dataset.query, _scored(dataset))
+    query, gallery = (
+        set(zip(side.person_ids.tolist(), side.camera_ids.tolist(), strict=True)) for side in sides
+    )
+    cameras: dict[int, set[int]] = {}
+    for person, camera in gallery:
+        cameras.setdefault(person, set()).add(camera)
+    if not any(cameras.get(person, set()) - {camera} for person, camera in query):
+        raise DatasetError(
+            f"none of the {len(dataset.query)} queries is in the gallery under another camera: "
+            "there is nothing to validate on; look at the data set with reidkit data check"
+        )
+    paths = [str(path) for side in sides for path in side.paths][ranks.rank :: ranks.count]
+    with ThreadPoolExecutor(workers, thread_name_prefix="reidkit-checker") as pool:
+        reasons = list(pool.map(_why_unreadable, paths))
+    mine = [UnreadableImage(*each) for each in zip(paths, reasons, strict=True) if each[1]]
+    found = [image for part in ranks.gather(mine) for image in part]
+    if found:
+        raise UnreadableImagesError(found, sum(map(len, sides)))
+
+
 def can_validate(dataset: Dataset) -> bool:
     """Tell whether a data set has queries and a gallery to score a network on."""
     return len(dataset.query) > 0 and len(dataset.gallery) > 0
 
 
 def validate(model: Model, dataset: Dataset, ranks: Ranks, *, workers: int | None) -> Scores:
-    """Score a model on a data set's queries and gallery; each process embeds its share.
+    """Score a model on a data set's queries and gallery.
 
-    Raises:
-        UnreadableImagesError: naming the pictures of this process's share that cannot be decoded.
+    Each process embeds its share, and the first one scores them for all.
     """
-    gallery = dataset.gallery.select(dataset.gallery.person_ids != JUNK)
-    sides = [
-        _embed_together(model, side, ranks, workers=workers) for side in (dataset.query, gallery)
-    ]
-    return scoring.evaluate(*sides)
+    query, gallery = (
+        _embed_together(model, side, ranks, workers=workers)
+        for side in (dataset.query, _scored(dataset))
+    )
+    mine = scoring.evaluate(query, gallery) if ranks.first else None
+    scores: Scores = ranks.gather(mine)[0]
+    return scores
+
+
+def _scored(dataset: Dataset) -> Samples:
+    return dataset.gallery.select(dataset.gallery.person_ids != JUNK)
+
+
+def _why_unreadable(path: str) -> str:
+    try:
+        preprocess.decode(path)
+    except ImageError as error:
+        return error.reason
+    return ""
 
 
 def _embed_together(
