@@ -129,7 +129,7 @@ class Recipe:
     ema_decay: float = 0.0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
-    channels_last: bool = False
+    channels_last: bool = True
     device: str = ""
     workers: int = 0
     seed: int = 0

@@ -73,7 +73,7 @@ _COMMENTS: dict[str, dict[str, str]] = {
         "ema_decay": "Of a running average of the weights, which is then the result; 0 for none.",
         "precision": "Of activations; weights are always float32.",
         "compile": "Compile the network with torch.compile.",
-        "channels_last": "Lay pictures out channel by channel last, faster on some GPUs.",
+        "channels_last": "Lay pictures out channel by channel last, faster on most machines.",
         "device": 'Such as "cpu" or "cuda:1"; "" for a GPU where there is one.',
         "workers": "Threads that read pictures; 0 for one a core.",
         "seed": "Start of all chance.",

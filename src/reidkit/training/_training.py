@@ -22,6 +22,7 @@ from reidkit.training._feeding import Feeder
 from reidkit.training._initialising import load_pretrained
 from reidkit.training._keeping import Keeper
 from reidkit.training._logging import Log
+from reidkit.training._memory import keep_memory
 from reidkit.training._network import build_network
 from reidkit.training._objective import Objective
 from reidkit.training._recipe import Recipe
@@ -173,9 +174,17 @@ def _only_writer(out: Path, ranks: Ranks) -> Iterator[None]:
 @contextmanager
 def _reproducible(ranks: Ranks) -> Iterator[None]:
     """On a CPU, compute the same sums in the same order each time."""
+    if ranks.device.type != "cpu":
+        yield
+        return
     before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(ranks.device.type == "cpu" or before)
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    # Nothing here reads memory that it did not write; filling all of it first takes its time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    keep_memory()
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
