@@ -284,6 +284,12 @@ def groups_of(*names: str) -> list[tuple[str, ...]]:
         [("/blocks/blocks.0/attn/qkv/MatMul", "/blocks/blocks.0/mlp/fc1/MatMul")],
         [("0.layer1.0.conv1", "0.layer1.0.conv2"), ("0.layer1.1.conv1",), ("0.conv1",)],
         [("features.0",), ("features.3",), ("features.6",)],
+        [
+            ("conv3.0.conv1.conv", "conv3.0.conv2a.conv2", "conv3.0.conv2d.3.conv1"),
+            ("conv3.1.gate.fc1_0", "conv3.1.conv3.conv"),
+        ],
+        [("conv2.0.conv1.conv", "conv2.0.conv2.3.layers.1.conv2", "conv2.0.downsample.conv")],
+        [("/layers.0/blocks.1/attn/qkv/MatMul",), ("/layers.0/blocks.2/mlp/fc1/MatMul",)],
         [("block1/unit/a",), ("block2/unit/a",)],
         [("Conv_0",), ("Conv_1",), ("convolution",)],
     ],

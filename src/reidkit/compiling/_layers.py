@@ -15,7 +15,8 @@ PASSING = ("MaxPool", "Relu")
 """Operators that compute on 8 bits as well as on floats, and so follow their neighbours."""
 
 _SEPARATOR = re.compile(r"[./]")
-_SHORTCUTS = ("downsample", "shortcut")
+_INNER = re.compile(r"downsample|shortcut|conv2[a-d]?|layers")
+"""What numbers its parts within a block, where the block itself has a number before them."""
 
 
 def read_graph(model_file: Path) -> onnx.ModelProto:
@@ -72,15 +73,15 @@ def list_float_nodes(model: onnx.ModelProto, float_layers: Iterable[str]) -> lis
 def _block_of(name: str) -> str:
     """Give the name of the block a layer belongs to: `base.layer1.0` for its convolutions.
 
-    It ends with the last number that stands alone, but for that of a shortcut within a block;
-    without one it is whatever the layer's last part is in, if that is numbered.
+    It ends with the last number that stands alone, but for those of a shortcut or an OSNet's
+    streams within a block; without one it is whatever the layer's last part is in, if that is
+    numbered.
     """
     parts = _SEPARATOR.split(name)
-    numbered = [
-        place
-        for place, part in enumerate(parts)
-        if part.isdecimal() and place and parts[place - 1] not in _SHORTCUTS
-    ]
+    numbered: list[int] = []
+    for place, part in enumerate(parts):
+        if part.isdecimal() and place and not (numbered and _INNER.fullmatch(parts[place - 1])):
+            numbered.append(place)
     if numbered:
         return ".".join(parts[: numbered[-1] + 1])
     outer = ".".join(parts[:-1])
