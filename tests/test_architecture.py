@@ -53,7 +53,7 @@ HOMES = {
     "umap": ["reports/_map.py"],
     "PIL": ["preprocess.py", "datasets/drawn/", "reports/"],
     "simplejpeg": ["preprocess.py"],
-    "safetensors": ["checkpoints/", "training/", "cli/demo.py"],
+    "safetensors": ["checkpoints/", "training/"],
     "click": ["cli/"],
     "rich": ["cli/"],
     "jinja2": ["reports/"],
