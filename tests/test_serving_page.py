@@ -161,7 +161,9 @@ def test_a_chosen_picture_finds_its_person(world: World, look: Look) -> None:
     assert first.locator(".verdict").inner_text().split() == ["✓", "same"]
     assert "Seen before: most likely Bruno" in page.inner_text(".outcome")
     assert "Seen before: most likely Bruno" in page.inner_text("#status")
-    assert re.search(r"same from 0\.\d\d\d \(false accepts 1 %\)", page.inner_text(".thresholds"))
+    assert re.search(
+        r"same from 0\.\d\d\d \(false accepts 0\.1 %\)", page.inner_text(".thresholds")
+    )
     assert re.search(r"best 0\.\d{3}, mean 0\.\d{3} of \d+ crops", first.inner_text())
     assert first.locator(".scale .limit").count() == 2
     assert page.evaluate("document.activeElement.id") == "results-title"
@@ -686,7 +688,7 @@ def test_the_gallery_is_described(look: Look) -> None:
     assert figures["On disk"].endswith("iB")
     said = page.inner_text("#statistics")
     assert all(
-        part in said for part in ("exact", "✓ same", "? unsure", "1 %", "10 %", "numbers each")
+        part in said for part in ("exact", "✓ same", "? unsure", "0.1 %", "1 %", "numbers each")
     )
     assert re.search(r"\b[0-9a-f]{64}\b", said)
 

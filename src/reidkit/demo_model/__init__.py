@@ -1,8 +1,8 @@
 """A small network of our own, for demonstrations and trials: it knows drawn people, not real ones.
 
-    recipe.toml         how it was trained, for `reidkit train --config`
-    model.safetensors   its state dict, without the classifier
-    card.json           on what it was trained, for how long, and how well it does
+    recipe.toml                how it was trained, for `reidkit train --config`
+    demonstration.safetensors  its state dict, without the classifier
+    card.json                  on what it was trained, for how long, and how well it does
 
 `benchmarks/demo_model.py` makes all of it anew. It has learnt to find *drawn* people again, by
 `reidkit draw`. It is of no use for pictures of real people, and may not be used for them.
@@ -17,7 +17,7 @@ from reidkit import disk
 
 FOLDER = Path(__file__).parent
 RECIPE = FOLDER / "recipe.toml"
-CHECKPOINT = FOLDER / "model.safetensors"
+CHECKPOINT = FOLDER / "demonstration.safetensors"
 CARD = FOLDER / "card.json"
 
 
