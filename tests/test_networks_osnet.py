@@ -24,6 +24,7 @@ from reidkit.package import InputSpec, Package
 from reidkit.runtimes import load_runtime
 from tests import golden_networks as golden
 from tests.checkpoint_files import ordered, write_legacy, write_zip
+from tests.pictures import skip_without
 
 Tensors = dict[str, NDArray[Any]]
 SIZES = ("x0_25", "x0_5", "x0_75", "x1_0")
@@ -469,7 +470,9 @@ def embed(package: Package) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_openvino_reads_the_graph(tmp_path: Path, name: str) -> None:
-    openvino = pytest.importorskip("openvino")
+    skip_without("openvino")
+    import openvino
+
     model = build(with_power(with_bnneck(golden.osnet_tensors(name)), 3.0))
     onnx.save_model(model, tmp_path / "model.onnx")
     settings = {"INFERENCE_PRECISION_HINT": "f32"}

@@ -157,8 +157,9 @@ def test_erased_rectangles_lie_within_the_picture_and_the_bounds() -> None:
 
 
 def test_pictures_too_narrow_for_any_rectangle_stay_whole() -> None:
-    """Hardly a rectangle is smaller than a picture that is one pixel wide: none is drawn."""
-    erased = draw_changes(200, Recipe(height=400, width=1, erasing_probability=1), chance()).erased
+    """The narrowest rectangle of this area is 20 pixels wide: none is drawn."""
+    recipe = Recipe(height=4096, width=16, erasing_probability=1)
+    erased = draw_changes(200, recipe, chance()).erased
     assert not erased.any()
 
 

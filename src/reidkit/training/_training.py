@@ -65,15 +65,27 @@ def train(
         feeder = Feeder(*labelled, recipe, workers=workers)
         feeder.count_steps(1)  # what no batch can be made of is said before anything is written
         check_validation(dataset, ranks, workers=workers)
-        stepper, keeper = _begin(run, state, ranks)
         told = report if report and ranks.first else _say_nothing
-        with _open_log(keeper.run, ranks) as log:
-            training = _Training(dataset, recipe, ranks, stepper, feeder, log, told)
-            told(Event("start", keeper.run.epoch, recipe.epochs))
-            pace = Pace(keeper.run.epoch, recipe.epochs)
-            for epoch in range(keeper.run.epoch + 1, recipe.epochs + 1):
-                _train_epoch(training, keeper, pace, epoch)
-        return keeper.run
+        return _run_epochs((run, state), dataset, feeder, ranks, told)
+
+
+def _run_epochs(
+    begun: tuple[Run, State | None], dataset: Dataset, feeder: Feeder, ranks: Ranks, report: Report
+) -> Run:
+    """Train the epochs that are left.
+
+    What holds the connection to the other processes lives in here alone, and is gone before the
+    connection is closed: closing it under them can hang.
+    """
+    stepper, keeper = _begin(*begun, ranks)
+    run = keeper.run
+    with _open_log(run, ranks) as log:
+        training = _Training(dataset, run.recipe, ranks, stepper, feeder, log, report)
+        report(Event("start", run.epoch, run.recipe.epochs))
+        pace = Pace(run.epoch, run.recipe.epochs)
+        for epoch in range(run.epoch + 1, run.recipe.epochs + 1):
+            _train_epoch(training, keeper, pace, epoch)
+    return keeper.run
 
 
 def _check_place(out: Path) -> None:
