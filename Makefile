@@ -28,6 +28,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/deployments.py
 	$(BIN)/python benchmarks/scoring.py --parts market,market-rerank,msmt17
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/training.py --batch 16
 	$(BIN)/python docs/generate.py
 
 docs: $(VENV)/.dev

@@ -279,7 +279,9 @@ def _tabulate_service(record: dict[str, Any]) -> str:
     if "batching" in parts:
         lines += ["", *_tabulate_batching(parts["batching"])]
     machine = next(iter(parts.values()))["machine"]
-    lines += ["", f"{_place(machine)}, {machine['date']}; the machine was not quiet."]
+    dates = {part["machine"]["date"] for part in parts.values()}
+    lines += ["", f"{_place(machine)}, {' and '.join(sorted(dates))}; searches were measured on a "]
+    lines[-1] += "machine that was not quiet."
     return "\n".join(lines)
 
 

@@ -33,6 +33,8 @@ def train(
 ) -> Run:
     """Train a network on a data set's training split; a run that was interrupted goes on.
 
+    On a CPU the process keeps the memory that it frees from here on, for speed.
+
     Args:
         dataset: trained on its `train`, validated on its `query` and `gallery`.
         recipe: what to train and how.
