@@ -164,8 +164,8 @@ def _tabulate_deployments(record: dict[str, Any]) -> str:
         "",
         f"The demonstration's network on drawn people that it never saw, {queries} queries, and an "
         "untrained ResNet-50, whose speed and vectors count. Refused: one picture in two thousand "
-        "got another vector, which no choice of float layers mended. Speed is that of the source package "
-        f"in onnxruntime, in the same run. {_place(shown['machine'])}, "
+        "got another vector, which no choice of float layers mended. Speed is that of the source "
+        f"package in onnxruntime, in the same run. {_place(shown['machine'])}, "
         f"{' and '.join(sorted(dates))}.",
     ]
     return "\n".join(lines)
