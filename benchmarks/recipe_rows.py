@@ -19,7 +19,7 @@ from reidkit.datasets.drawn import draw_dataset
 from reidkit.embedding import embed
 from reidkit.errors import TrainingError
 from reidkit.package import InputSpec
-from reidkit.records import JUNK, Dataset, Embeddings, Samples, Scores
+from reidkit.records import Dataset, Embeddings, Samples, Scores
 from reidkit.reranking import KReciprocal
 from reidkit.scoring import evaluate
 from reidkit.training import Recipe, train
@@ -107,15 +107,15 @@ def run_row(row: str, seed: int, dataset: Dataset, settings: Line, folder: Path)
     found: dict[str, Line] = {}
     recipe = make_recipe(row if row in TRICKS else FULL, seed, settings)
     if row == "colours":
-        sides = [describe_colours(side, recipe.contract) for side in _sides(dataset)]
-        found[row] = _measure(evaluate(*sides))
+        sides = [describe_colours(side, recipe.contract) for side in list_sides(dataset)]
+        found[row] = measure(evaluate(*sides))
     else:
         place = folder / "runs" / f"{row}-{seed}-{disk.sha256_json(settings)[:8]}"
         try:
             sides = embed_row(row, recipe, dataset, place)
-            found[row] = _measure(evaluate(*sides))
+            found[row] = measure(evaluate(*sides))
             if row == FULL:
-                found[RERANKED] = _measure(evaluate(*sides, metric=KReciprocal()))
+                found[RERANKED] = measure(evaluate(*sides, metric=KReciprocal()))
         except TrainingError as error:
             found[row] = {"failed": str(error).replace(str(place), "RUN")}
         shutil.rmtree(place, ignore_errors=True)
@@ -138,7 +138,7 @@ def embed_row(row: str, recipe: Recipe, dataset: Dataset, place: Path) -> list[E
         load_arrays(network, checkpoints.read(run.checkpoint("last")).tensors)
     network.to(recipe.device)
     with as_model(network, recipe, recipe.device) as model:
-        return [embed(model, side, batch=16) for side in _sides(dataset)]
+        return [embed(model, side, batch=16) for side in list_sides(dataset)]
 
 
 def describe_colours(samples: Samples, contract: InputSpec) -> Embeddings:
@@ -159,10 +159,11 @@ def describe_colours(samples: Samples, contract: InputSpec) -> Embeddings:
     return Embeddings(vectors, samples)
 
 
-def _measure(scores: Scores) -> Line:
+def measure(scores: Scores) -> Line:
+    """Take from scores what a record keeps."""
     return {"mAP": scores.mAP, "rank1": scores.rank(1), "mINP": scores.mINP}
 
 
-def _sides(dataset: Dataset) -> tuple[Samples, Samples]:
+def list_sides(dataset: Dataset) -> tuple[Samples, Samples]:
     """Give the queries, and the gallery without junk, which no score looks at."""
-    return dataset.query, dataset.gallery.select(dataset.gallery.person_ids != JUNK)
+    return dataset.query, dataset.scored_gallery

@@ -7,7 +7,11 @@ from typing import Any
 
 from reidkit.datasets import load_dataset
 from reidkit.datasets.drawn import draw_dataset
+from reidkit.embedding import embed
+from reidkit.models import load_model
+from reidkit.package import Package
 from reidkit.records import Dataset
+from reidkit.scoring import evaluate
 from reidkit.training import Recipe
 
 PEOPLE, CAMERAS = 16, 3
@@ -18,6 +22,13 @@ def draw_people(folder: Path) -> Dataset:
     root = folder / "people"
     draw_dataset(root, people=PEOPLE, cameras=CAMERAS, seed=3, workers=1)
     return load_dataset("market1501", root)
+
+
+def score(package: Package, dataset: Dataset) -> float:
+    """Score a package as any deployed one is: its mAP."""
+    with load_model(package) as model:
+        query, gallery = embed(model, dataset.query), embed(model, dataset.scored_gallery)
+    return evaluate(query, gallery).mAP
 
 
 def quick_recipe(**changes: Any) -> Recipe:

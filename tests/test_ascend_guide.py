@@ -82,7 +82,7 @@ def streamed(folder: Path, dataset: Dataset) -> GuideResult:
 
 
 def expected_scores(package: Path, dataset: Dataset) -> Scores:
-    gallery = dataset.gallery.select(dataset.gallery.person_ids != JUNK)
+    gallery = dataset.scored_gallery
     with load_model(package) as model:
         return scoring.evaluate(embed(model, dataset.query), embed(model, gallery))
 

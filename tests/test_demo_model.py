@@ -8,13 +8,11 @@ from reidkit import checkpoints, demo_model, networks
 from reidkit.checkpoints import Checkpoint
 from reidkit.datasets import load_dataset
 from reidkit.datasets.drawn import draw_dataset
-from reidkit.embedding import embed
 from reidkit.exporting import export_package
-from reidkit.models import load_model
 from reidkit.package import Package
-from reidkit.records import JUNK, Dataset
-from reidkit.scoring import evaluate
+from reidkit.records import Dataset
 from reidkit.training import read_recipe
+from tests.drawn_people import score
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +25,6 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def package(checkpoint: Path | Checkpoint, folder: Path) -> Package:
     return export_package(checkpoint, folder, contract=read_recipe(demo_model.RECIPE).contract)
-
-
-def score(made: Package, dataset: Dataset) -> float:
-    gallery = dataset.gallery.select(dataset.gallery.person_ids != JUNK)
-    with load_model(made) as model:
-        return evaluate(embed(model, dataset.query), embed(model, gallery)).mAP
 
 
 def test_it_finds_people_that_it_never_saw(strangers: Dataset, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from reidkit import checkpoints  # noqa: E402
-from reidkit.embedding import embed  # noqa: E402
 from reidkit.errors import (  # noqa: E402
     ArgumentError,
     DatasetError,
@@ -26,20 +24,10 @@ from reidkit.errors import (  # noqa: E402
     UnreadableImagesError,
 )
 from reidkit.exporting import export_package  # noqa: E402
-from reidkit.models import load_model  # noqa: E402
-from reidkit.records import JUNK, Dataset, Samples  # noqa: E402
-from reidkit.scoring import evaluate  # noqa: E402
+from reidkit.records import Dataset, Samples  # noqa: E402
 from reidkit.training import Event, Recipe, Run, read_run, train  # noqa: E402
-from tests.drawn_people import draw_people, quick_recipe  # noqa: E402
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute in one thread: tests run side by side, and threads that wait for each other spin."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from tests.drawn_people import draw_people, quick_recipe, score  # noqa: E402
+from tests.torch_threads import one_thread as one_thread  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +91,7 @@ def test_validation_is_what_the_exported_checkpoint_scores(
     run, events = trained
     validations = {event.epoch: event for event in events if event.kind == "validation"}
     package = export_package(run.checkpoint("last"), tmp_path / "p", contract=run.recipe.contract)
-    gallery = people.gallery.select(people.gallery.person_ids != JUNK)
-    with load_model(package) as model:
-        scores = evaluate(embed(model, people.query), embed(model, gallery))
-    assert scores.mAP == pytest.approx(validations[2].values["mAP"], abs=1e-4)
+    assert score(package, people) == pytest.approx(validations[2].values["mAP"], abs=1e-4)
     best = max(validations.values(), key=lambda event: event.values["mAP"])
     assert run.best_epoch == best.epoch
     assert run.scores["mAP"] == best.values["mAP"]
@@ -371,10 +356,7 @@ def test_every_part_trains_and_exports(
     events: list[Event] = []
     run = train(people, recipe, tmp_path / "run", report=events.append)
     package = export_package(run.checkpoint(), tmp_path / "package", contract=recipe.contract)
-    gallery = people.gallery.select(people.gallery.person_ids != JUNK)
-    with load_model(package) as model:
-        scores = evaluate(embed(model, people.query), embed(model, gallery))
-    assert scores.mAP == pytest.approx(run.scores["mAP"], abs=5e-3)
+    assert score(package, people) == pytest.approx(run.scores["mAP"], abs=5e-3)
 
 
 def test_a_frozen_backbone_does_not_move(

@@ -7,7 +7,6 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -17,15 +16,12 @@ import pytest
 
 from reidkit.datasets import load_dataset
 from reidkit.datasets.drawn import draw_dataset
-from reidkit.embedding import embed
 from reidkit.errors import ArgumentError
 from reidkit.exporting import export_package
-from reidkit.models import load_model
-from reidkit.records import JUNK
-from reidkit.scoring import evaluate
 from reidkit.training import read_run, train
 from reidkit.training._recipe import Recipe
-from tests.drawn_people import quick_recipe
+from tests.drawn_people import quick_recipe, score
+from tests.torch_threads import one_thread as one_thread
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -49,15 +45,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "half": {"precision": "float16"},
 }
 """Recipes of which an epoch of three steps is compared."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute in one thread: tests run side by side, and threads that wait for each other spin."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def recipe_of(**changes: Any) -> Recipe:
@@ -340,12 +327,9 @@ def test_every_process_validates_the_network_that_is_kept(folder: Path) -> None:
     """The running statistics of the last step are each process's own: they must not be scored."""
     run = read_run(folder / "run")
     dataset = load_dataset("market1501", folder / "people")
-    gallery = dataset.gallery.select(dataset.gallery.person_ids != JUNK)
     contract = run.recipe.contract
     package = export_package(run.checkpoint("last"), folder / "package", contract=contract)
-    with load_model(package) as model:
-        scores = evaluate(embed(model, dataset.query), embed(model, gallery))
-    assert run.scores["mAP"] == pytest.approx(scores.mAP, abs=1e-3)
+    assert run.scores["mAP"] == pytest.approx(score(package, dataset), abs=1e-3)
 
 
 def test_nothing_uses_the_connection_any_more_once_it_is_closed(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,9 @@ from reidkit.training._network import Features, build_network  # noqa: E402 - ne
 from reidkit.training._objective import Losses, Objective  # noqa: E402 - needs torch
 from reidkit.training._recipe import Recipe  # noqa: E402
 from tests.drawn_people import quick_recipe  # noqa: E402
+from tests.torch_threads import one_thread as one_thread  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden" / "training.npz"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute in one thread: tests run side by side, and threads that wait for each other spin."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,9 @@ pytest.importorskip("torch")
 
 from reidkit import checkpoints, networks
 from reidkit.datasets import load_dataset
-from reidkit.embedding import embed
 from reidkit.exporting import export_package
-from reidkit.models import load_model
-from reidkit.records import JUNK
-from reidkit.scoring import evaluate
-from reidkit.training import Recipe, Run, read_run, recipe_as_toml
-from tests.drawn_people import draw_people, quick_recipe
+from reidkit.training import Recipe, read_run, recipe_as_toml
+from tests.drawn_people import draw_people, quick_recipe, score
 
 PATIENCE = 240
 
@@ -61,15 +57,6 @@ def run_to_end(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def score(run: Run, root: Path, folder: Path) -> float:
-    """Score the last checkpoint of a run as a deployed one would be."""
-    dataset = load_dataset("market1501", root)
-    package = export_package(run.checkpoint("last"), folder, contract=run.recipe.contract)
-    gallery = dataset.gallery.select(dataset.gallery.person_ids != JUNK)
-    with load_model(package) as model:
-        return evaluate(embed(model, dataset.query), embed(model, gallery)).mAP
-
-
 @pytest.mark.slow
 def test_training_beats_where_it_began(root: Path, tmp_path: Path) -> None:
     recipe = quick_recipe(
@@ -79,9 +66,7 @@ def test_training_beats_where_it_began(root: Path, tmp_path: Path) -> None:
     checkpoint = checkpoints.Checkpoint(begun, "made", "made", "0" * 64)
     package = export_package(checkpoint, tmp_path / "untrained", contract=recipe.contract)
     dataset = load_dataset("market1501", root)
-    gallery = dataset.gallery.select(dataset.gallery.person_ids != JUNK)
-    with load_model(package) as model:
-        untrained = evaluate(embed(model, dataset.query), embed(model, gallery)).mAP
+    untrained = score(package, dataset)
     done = run_to_end([*command(root, write_recipe(tmp_path, recipe), tmp_path / "run"), "--json"])
     run = read_run(tmp_path / "run")
     assert run.scores["mAP"] > untrained + 0.05
@@ -135,7 +120,10 @@ def test_two_processes_validate_as_one(root: Path, tmp_path: Path) -> None:
     done = run_to_end([*together, *command(root, recipe, tmp_path / "two"), "--json"])
     two = read_run(tmp_path / "two")
     assert json.loads(done.stdout)["scores"] == dict(two.scores)
-    assert score(two, root, tmp_path / "package") == pytest.approx(two.scores["mAP"], abs=1e-4)
+    checkpoint, contract = two.checkpoint("last"), two.recipe.contract
+    package = export_package(checkpoint, tmp_path / "package", contract=contract)
+    found = score(package, load_dataset("market1501", root))
+    assert found == pytest.approx(two.scores["mAP"], abs=1e-4)
     run_to_end(command(root, recipe, tmp_path / "one"))
     one = read_run(tmp_path / "one")
     assert two.scores["mAP"] == pytest.approx(one.scores["mAP"], abs=0.08)

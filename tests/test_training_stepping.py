@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from reidkit import preprocess
 from reidkit.training._recipe import Recipe
 from tests.drawn_people import quick_recipe
+from tests.torch_threads import one_thread as one_thread
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -25,15 +25,6 @@ from reidkit.training._stepping import Stepper  # noqa: E402 - needs torch
 ALONE = Ranks(0, 1, torch.device("cpu"))
 PEOPLE = 4
 HEIGHT, WIDTH = 32, 16
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute in one thread: tests run side by side, and threads that wait for each other spin."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def recipe_of(**changes: Any) -> Recipe:

@@ -201,7 +201,7 @@ def _explained(place: str, key: str, value: object) -> Iterator[None]:
 
 
 def _explain(key: str, value: object, error: Exception) -> str:
-    known = _flatten(_DEFAULTS)
+    known = flatten(_DEFAULTS)
     if isinstance(_DEFAULTS.get(key), dict):
         first = next(iter(_DEFAULTS[key]))
         return f"{key} is a section: change one of its keys, such as {key}.{first}"
@@ -237,7 +237,8 @@ def _decode(value: object) -> object:
         return value
 
 
-def _flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the values of all sections by their dotted keys, such as `MODEL.NAME`."""
     flat: dict[str, Any] = {}
     for name, value in sections.items():
         if isinstance(value, dict):
@@ -253,7 +254,7 @@ def _show(value: object) -> str:
 
 
 def _describe(sections: Mapping[str, Any]) -> Config:
-    values = _flatten(sections)
+    values = flatten(sections)
     height, width = _numbers(values, "INPUT.SIZE_TEST", (int,), 2)
     bnneck = _choose(values, "MODEL.NECK", ("bnneck", "no")) == "bnneck"
     feature = _choose(values, "TEST.NECK_FEAT", ("after", "before"))
@@ -293,5 +294,5 @@ def _numbers(values: Mapping[str, Any], key: str, kinds: tuple[type, ...], count
     if isinstance(found, list) and [type(number) in kinds for number in found] == [True] * count:
         return found
     kind = "numbers" if float in kinds else "whole numbers"
-    usual = _flatten(_DEFAULTS)[key]
+    usual = flatten(_DEFAULTS)[key]
     raise ArgumentError(f"{key} is {_show(found)}, expected {count} {kind}, such as {usual}")

@@ -97,7 +97,7 @@ def embed_into(
         _check_readable(list(finished.unreadable), len(samples), skip_unreadable)
         return finished
     for start, images in writer.unreadable.items():
-        if any(_is_readable(image.path) for image in images):
+        if any(preprocess.find_fault(image.path) is None for image in images):
             writer.retry(start)
     pending = writer.pending
     done = len(samples) - sum(min(batch, len(samples) - start) for start in pending)
@@ -192,14 +192,6 @@ def _read_batch(
             row.fill(0)
             unreadable.append(UnreadableImage(path, error.reason))
     return unreadable
-
-
-def _is_readable(path: str) -> bool:
-    try:
-        preprocess.decode(path)
-    except ImageError:
-        return False
-    return True
 
 
 def _check_readable(unreadable: list[UnreadableImage], total: int, skip: bool) -> None:

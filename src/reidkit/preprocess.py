@@ -108,6 +108,15 @@ def decode(path: str | Path) -> NDArray[np.uint8]:
     return decode_bytes(read_bytes(path), str(path))
 
 
+def find_fault(path: str | Path) -> str | None:
+    """Say in a few words why a picture cannot be decoded; `None` where it can."""
+    try:
+        decode(path)
+    except ImageError as error:
+        return error.reason
+    return None
+
+
 def read_bytes(path: str | Path) -> bytes:
     """Read a picture file for `decode_bytes`, by the limits that hold for pictures.
 

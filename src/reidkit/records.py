@@ -79,6 +79,11 @@ class Dataset:
     query: Samples
     gallery: Samples
 
+    @property
+    def scored_gallery(self) -> Samples:
+        """The gallery without junk, which no score looks at."""
+        return self.gallery.select(self.gallery.person_ids != JUNK)
+
     def split(self, name: str) -> Samples:
         """Give the split called `train`, `query` or `gallery`."""
         splits = {"train": self.train, "query": self.query, "gallery": self.gallery}

@@ -11,13 +11,12 @@ import numpy as np
 from reidkit import disk
 from reidkit.compiling import read_calibration
 from reidkit.package import Package
-from reidkit.records import JUNK, Dataset
+from reidkit.records import Dataset
 
 
 def leave_out_junk(dataset: Dataset) -> Dataset:
     """Give the data set without the junk of its gallery, which no score counts."""
-    people = dataset.gallery.person_ids != JUNK
-    return dataclasses.replace(dataset, gallery=dataset.gallery.select(people))
+    return dataclasses.replace(dataset, gallery=dataset.scored_gallery)
 
 
 def hash_pictures(dataset: Dataset) -> dict[str, str]:

@@ -14,7 +14,7 @@ from reidkit.datasets import find_layout, load_dataset
 from reidkit.embedding import embed, embed_into, plan_embeddings
 from reidkit.errors import DatasetError, ReidkitError
 from reidkit.models import Model
-from reidkit.records import JUNK, Dataset, Embeddings, Samples, Scores
+from reidkit.records import Dataset, Embeddings, Samples, Scores
 from reidkit.store import EmbeddingsWriter
 
 
@@ -108,7 +108,7 @@ def embed_sides(
 
     Junk pictures of the gallery are never scored, so they are not run through the network.
     """
-    gallery = dataset.gallery.select(dataset.gallery.person_ids != JUNK)
+    gallery = dataset.scored_gallery
     for name, samples in (("query", dataset.query), ("gallery", gallery)):
         if not len(samples):
             raise DatasetError(f"the data set has nothing to score: its {name} split is empty")

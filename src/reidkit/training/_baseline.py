@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reidkit.configs import merge_config
+from reidkit.configs import flatten, merge_config
 from reidkit.errors import ArgumentError
 from reidkit.training._recipe import DEFAULTS, Recipe, check_kind
 from reidkit.training._recipe_toml import make_recipe
@@ -98,8 +98,8 @@ def read_baseline_recipe(
         ArgumentError: as `configs.read_config`; or a value that no recipe can follow, with what
             to do instead.
     """
-    values = _flatten(merge_config(path, pairs))
-    usual = _flatten(merge_config(None))
+    values = flatten(merge_config(path, pairs))
+    usual = flatten(merge_config(None))
     found: dict[str, Any] = {}
     for key, name in FIELDS.items():
         value = tuple(values[key]) if isinstance(values[key], list) else values[key]
@@ -234,13 +234,3 @@ def _choose(values: Mapping[str, Any], key: str, choices: Mapping[str, Any]) -> 
         expected = " or ".join(map(repr, choices))
         raise ArgumentError(f"{key} is {str(values[key])[:100]!r}, expected {expected}")
     return choices[values[key]]
-
-
-def _flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in sections.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{key}": item for key, item in value.items()}
-        else:
-            flat[name] = value
-    return flat

@@ -33,13 +33,12 @@ def label_people(dataset: Dataset) -> tuple[Samples, NDArray[np.int64]]:
     return samples, labels.astype(np.int64)
 
 
-def describe_data(dataset: Dataset) -> dict[str, str | int]:
+def describe_data(dataset: Dataset, samples: Samples, classes: int) -> dict[str, str | int]:
     """Say what a run is trained on: `root`, `layout`, `pictures`, `people`, `fingerprint`.
 
     The fingerprint is over the names of the pictures of all three splits and who is on them,
-    wherever they lie.
+    wherever they lie. `samples` are those of `label_people`, of so many `classes`.
     """
-    samples, labels = label_people(dataset)
     columns = [
         [
             [Path(path).name for path in side.paths],
@@ -52,7 +51,7 @@ def describe_data(dataset: Dataset) -> dict[str, str | int]:
         "root": _find_root([str(Path(path).parent) for path in samples.paths]),
         "layout": dataset.name,
         "pictures": len(samples),
-        "people": int(labels.max()) + 1,
+        "people": classes,
         "fingerprint": disk.sha256_json(columns),
     }
 

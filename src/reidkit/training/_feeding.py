@@ -198,16 +198,8 @@ class Feeder:
     ) -> UnreadableImagesError:
         """Look for every picture of the data set that cannot be decoded."""
         paths = self._samples.paths.tolist()
-        reasons = dict(zip(paths, pool.map(_why_unreadable, paths), strict=True))
+        reasons = dict(zip(paths, pool.map(preprocess.find_fault, paths), strict=True))
         # A picture may have been repaired since; it was unreadable when it was wanted.
         reasons[first.path] = reasons[first.path] or first.reason
         images = [UnreadableImage(path, reason) for path, reason in reasons.items() if reason]
         return UnreadableImagesError(images, len(paths))
-
-
-def _why_unreadable(path: str) -> str | None:
-    try:
-        preprocess.decode(path)
-    except ImageError as error:
-        return error.reason
-    return None

@@ -37,7 +37,7 @@ class Keeper:
         if state is not None:
             self.run = self._take_up(state)
         if ranks.first:
-            self._publish(self.run)
+            self._publish(self.run, self._checkpoint() if self.run.epoch else b"")
 
     def keep(self, epoch: int, scores: Mapping[str, float] | None, *, judged: bool) -> None:
         """Keep the network after an epoch; where no epoch is ever `judged` the last is the best."""
@@ -47,12 +47,13 @@ class Keeper:
         if better or not judged:
             run = dataclasses.replace(run, best_epoch=epoch, scores=dict(scores or {}))
         if self._ranks.first:
+            checkpoint = self._checkpoint()
             if run.best_epoch == epoch:
-                disk.write_bytes(self._waiting(epoch), self._checkpoint())
+                disk.write_bytes(self._waiting(epoch), checkpoint)
             fingerprint = str(run.data["fingerprint"])
             left = (self._stepper.state(), epoch, run.best_epoch, dict(run.scores), fingerprint)
             write_state(run.folder, State(*left))
-            self._publish(run)
+            self._publish(run, checkpoint)
         self.run = run
 
     def _take_up(self, state: State) -> Run:
@@ -67,14 +68,14 @@ class Keeper:
             self.run, epoch=state.epoch, best_epoch=state.best_epoch, scores=state.scores
         )
 
-    def _publish(self, run: Run) -> None:
+    def _publish(self, run: Run, checkpoint: bytes) -> None:
         """Bring the other files to where the state is."""
         run.folder.mkdir(parents=True, exist_ok=True)
         if run.epoch:
             waiting = self._waiting(run.best_epoch)
             if waiting.exists():
                 waiting.replace(run.folder / CHECKPOINTS["best"])
-            disk.write_bytes(run.folder / CHECKPOINTS["last"], self._checkpoint())
+            disk.write_bytes(run.folder / CHECKPOINTS["last"], checkpoint)
         for pattern in (".best.*", ".*.partial"):  # what killed processes left
             for left in run.folder.glob(pattern):
                 left.unlink()

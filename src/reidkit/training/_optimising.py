@@ -46,6 +46,7 @@ def make_optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         for (factor, decay), parameters in groups.items()
     ]
     optimiser = _optimiser(settings, recipe)
+    _begin_momentum(optimiser)
     optimiser.register_load_state_dict_post_hook(_follow_layouts)
     return optimiser
 
@@ -59,6 +60,19 @@ def _optimiser(settings: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Op
             return torch.optim.AdamW(settings, fused=True)
         case _:
             return torch.optim.Adam(settings, fused=True)
+
+
+def _begin_momentum(optimiser: torch.optim.Optimizer) -> None:
+    """Begin the momentum of SGD at zero, which gives the same first step as none.
+
+    A fused step otherwise makes it only where no tensor of a group has one, so it fails once some
+    are no longer frozen; and where the scaler skips the first step it leaves it undefined.
+    """
+    for group in optimiser.param_groups:
+        if group.get("momentum"):
+            for parameter in group["params"]:
+                momentum = torch.zeros_like(parameter)
+                optimiser.state[parameter]["momentum_buffer"] = momentum
 
 
 def _follow_layouts(optimiser: torch.optim.Optimizer) -> None:

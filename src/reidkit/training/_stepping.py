@@ -51,7 +51,6 @@ class Stepper:
             self.objective.network.to(memory_format=torch.channels_last)
         self._recipe, self._ranks = recipe, ranks
         self._optimiser = make_optimiser(objective.network, recipe)
-        _begin_momentum(self._optimiser)
         centers = objective.centers
         self._center_optimiser = None if centers is None else make_center_optimiser(centers, recipe)
         network = objective.network
@@ -206,16 +205,3 @@ def _inside(rectangles: torch.Tensor, height: int, width: int) -> torch.Tensor:
     rows = (down >= top) & (down < top + tall)
     columns = (across >= left) & (across < left + wide)
     return rows[:, None, :, None] & columns[:, None, None, :]
-
-
-def _begin_momentum(optimiser: torch.optim.Optimizer) -> None:
-    """Begin the momentum of SGD at zero, which gives the same first step as none.
-
-    A fused step otherwise makes it only where no tensor of a group has one, so it fails once some
-    are no longer frozen; and where the scaler skips the first step it leaves it undefined.
-    """
-    for group in optimiser.param_groups:
-        if group.get("momentum"):
-            for parameter in group["params"]:
-                momentum = torch.zeros_like(parameter)
-                optimiser.state[parameter]["momentum_buffer"] = momentum

@@ -55,7 +55,8 @@ def train(
     """Train a network into the folder of a run; see `reidkit.training.train`."""
     out = Path(out)
     labelled = label_people(dataset)
-    run = Run(out, recipe, describe_data(dataset), int(labelled[1].max()) + 1)
+    classes = int(labelled[1].max()) + 1
+    run = Run(out, recipe, describe_data(dataset, labelled[0], classes), classes)
     _check_place(out)
     with joined(recipe.device) as ranks, _only_writer(out, ranks), _reproducible(ranks):
         run, state = _take_up(run, ranks)
@@ -143,7 +144,7 @@ def _train_epoch(training: _Training, keeper: Keeper, pace: Pace, epoch: int) ->
     stepper.begin(rate=learning_rate(recipe, epoch), frozen=epoch <= recipe.freeze_epochs)
     for event in run_epoch(stepper, training.feeder, training.ranks, keeper.run, pace, epoch):
         _tell(training, event)
-    scores = None
+    scores, steps = None, event.steps
     due = epoch % recipe.validate_every == 0 or epoch == recipe.epochs
     with stepper.averaged():
         training.ranks.align(stepper.objective.network)
@@ -153,7 +154,6 @@ def _train_epoch(training: _Training, keeper: Keeper, pace: Pace, epoch: int) ->
                 model, training.dataset, training.ranks, workers=recipe.workers or None
             )
             scores = {"mAP": found.mAP, "rank1": found.rank(1), "mINP": found.mINP}
-            steps = training.feeder.count_steps(epoch)
             _tell(training, Event("validation", epoch, recipe.epochs, steps, steps, scores))
     keeper.keep(epoch, scores, judged=can_validate(training.dataset))
     training.report(Event("checkpoint", epoch, recipe.epochs))

@@ -8,9 +8,9 @@ import numpy as np
 
 from reidkit import preprocess, scoring
 from reidkit.embedding import embed
-from reidkit.errors import DatasetError, ImageError, UnreadableImage, UnreadableImagesError
+from reidkit.errors import DatasetError, UnreadableImage, UnreadableImagesError
 from reidkit.models import Model
-from reidkit.records import JUNK, Dataset, Embeddings, Samples, Scores
+from reidkit.records import Dataset, Embeddings, Samples, Scores
 from reidkit.training._distributed import Ranks
 
 _BATCH = {"cpu": 16, "cuda": 256}
@@ -26,7 +26,7 @@ def check_validation(dataset: Dataset, ranks: Ranks, *, workers: int) -> None:
     """
     if not can_validate(dataset):
         return
-    sides = (dataset.query, _scored(dataset))
+    sides = (dataset.query, dataset.scored_gallery)
     query, gallery = (
         set(zip(side.person_ids.tolist(), side.camera_ids.tolist(), strict=True)) for side in sides
     )
@@ -40,8 +40,8 @@ def check_validation(dataset: Dataset, ranks: Ranks, *, workers: int) -> None:
         )
     paths = [str(path) for side in sides for path in side.paths][ranks.rank :: ranks.count]
     with ThreadPoolExecutor(workers, thread_name_prefix="reidkit-checker") as pool:
-        reasons = list(pool.map(_why_unreadable, paths))
-    mine = [UnreadableImage(*each) for each in zip(paths, reasons, strict=True) if each[1]]
+        faults = zip(paths, pool.map(preprocess.find_fault, paths), strict=True)
+        mine = [UnreadableImage(path, fault) for path, fault in faults if fault is not None]
     found = [image for part in ranks.gather(mine) for image in part]
     if found:
         raise UnreadableImagesError(found, sum(map(len, sides)))
@@ -59,23 +59,11 @@ def validate(model: Model, dataset: Dataset, ranks: Ranks, *, workers: int | Non
     """
     query, gallery = (
         _embed_together(model, side, ranks, workers=workers)
-        for side in (dataset.query, _scored(dataset))
+        for side in (dataset.query, dataset.scored_gallery)
     )
     mine = scoring.evaluate(query, gallery) if ranks.first else None
     scores: Scores = ranks.gather(mine)[0]
     return scores
-
-
-def _scored(dataset: Dataset) -> Samples:
-    return dataset.gallery.select(dataset.gallery.person_ids != JUNK)
-
-
-def _why_unreadable(path: str) -> str:
-    try:
-        preprocess.decode(path)
-    except ImageError as error:
-        return error.reason
-    return ""
 
 
 def _embed_together(

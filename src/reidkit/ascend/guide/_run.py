@@ -11,7 +11,7 @@ import numpy as np
 from reidkit.ascend.guide._steps import Steps
 from reidkit.errors import ArgumentError
 from reidkit.package import InputSpec, Package
-from reidkit.records import JUNK, Dataset, Progress, Samples
+from reidkit.records import Dataset, Progress, Samples
 
 NETWORK = "ReID.onnx"
 """The network's file, by the guide's name."""
@@ -69,4 +69,4 @@ class Guide:
     @property
     def gallery(self) -> Samples:
         """The gallery without junk."""
-        return self.dataset.gallery.select(self.dataset.gallery.person_ids != JUNK)
+        return self.dataset.scored_gallery
