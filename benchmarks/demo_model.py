@@ -16,19 +16,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from machine import describe_machine
-from reidkit import checkpoints, demo_model, disk, networks, preprocess
+from recipe_rows import describe_colours, list_sides, measure
+from reidkit import checkpoints, demo_model, disk, networks
 from reidkit.checkpoints import Checkpoint
 from reidkit.datasets import load_dataset
 from reidkit.datasets.drawn import draw_dataset
 from reidkit.embedding import embed
 from reidkit.exporting import export_package
 from reidkit.models import load_model
-from reidkit.records import JUNK, Dataset, Embeddings, Samples, Scores
+from reidkit.records import Dataset
 from reidkit.scoring import evaluate
 from reidkit.training import Event, Recipe, Run, read_recipe, train
 
@@ -66,7 +65,7 @@ def main() -> None:
         "untrained": _score_network(
             Checkpoint(untrained, "made", "made", "0" * 64), recipe, data, folder / "package-new"
         ),
-        "colour histogram": {name: _figures(_score_histograms(data[name])) for name in data},
+        "colour histogram": _score_colours(data, recipe),
     }
     for name, places in scores.items():
         print(name, {place: f"{100 * each['mAP']:.1f} %" for place, each in places.items()})
@@ -109,33 +108,17 @@ def _score_network(
     package = export_package(checkpoint, folder, contract=recipe.contract, overwrite=True)
     with load_model(package) as model:
         return {
-            name: _figures(evaluate(embed(model, each.query), embed(model, _scored(each))))
+            name: measure(evaluate(*(embed(model, side) for side in list_sides(each))))
             for name, each in data.items()
         }
 
 
-def _score_histograms(dataset: Dataset) -> Scores:
-    return evaluate(_histograms(dataset.query), _histograms(_scored(dataset)))
-
-
-def _histograms(samples: Samples) -> Embeddings:
-    """Count colours, 4 x 4 x 4 of them, in each of six stripes from head to foot."""
-    rows = []
-    for path in samples.paths:
-        pixels = preprocess.resize_to(preprocess.decode(path), 96, 48) // 64
-        colours = pixels[..., 0].astype(np.int64) * 16 + pixels[..., 1] * 4 + pixels[..., 2]
-        stripes = [np.bincount(stripe.ravel(), minlength=64) for stripe in np.split(colours, 6)]
-        rows.append(np.sqrt(np.concatenate(stripes)))
-    vectors: NDArray[np.float32] = np.array(rows, np.float32)
-    return Embeddings(vectors, samples)
-
-
-def _scored(dataset: Dataset) -> Samples:
-    return dataset.gallery.select(dataset.gallery.person_ids != JUNK)
-
-
-def _figures(scores: Scores) -> Figures:
-    return {"mAP": scores.mAP, "rank1": scores.rank(1), "mINP": scores.mINP}
+def _score_colours(data: dict[str, Dataset], recipe: Recipe) -> dict[str, Figures]:
+    contract = recipe.contract
+    return {
+        name: measure(evaluate(*(describe_colours(side, contract) for side in list_sides(each))))
+        for name, each in data.items()
+    }
 
 
 def _card(run: Run, seconds: float, scores: dict[str, Figures]) -> dict[str, Any]:
