@@ -15,11 +15,17 @@ from numpy.typing import NDArray
 
 from reidkit import preprocess, store
 from reidkit.embedding import choose_batch, embed, embed_into, plan_embeddings
-from reidkit.errors import ArgumentError, EngineError, MismatchError, UnreadableImagesError
+from reidkit.errors import (
+    ArgumentError,
+    EngineError,
+    MismatchError,
+    StoreError,
+    UnreadableImagesError,
+)
 from reidkit.models import Model
 from reidkit.package import Inputs, InputSpec, Takes
 from reidkit.records import Embeddings, Samples
-from reidkit.store import EmbeddingsWriter
+from reidkit.store import EmbeddingsWriter, Shard, merge_embeddings
 from tests.pictures import SMALL, fake_model, write_samples
 
 
@@ -38,10 +44,31 @@ def naive(model: Model, samples: Samples) -> NDArray[np.float32]:
 
 
 def into(
-    folder: Path, model: Model, samples: Samples, batch: int, skip_unreadable: bool = False
+    folder: Path,
+    model: Model,
+    samples: Samples,
+    batch: int,
+    skip_unreadable: bool = False,
+    shard: Shard | None = None,
 ) -> Embeddings:
-    with EmbeddingsWriter(folder, samples, plan_embeddings(model, batch=batch)) as writer:
+    with EmbeddingsWriter(folder, samples, plan_embeddings(model, batch=batch), shard) as writer:
         return embed_into(writer, model, skip_unreadable=skip_unreadable)
+
+
+def into_shards(folder: Path, model: Model, samples: Samples, batch: int, count: int) -> list[Path]:
+    """Embed shard by shard, leaving out what is unreadable; give the folders."""
+    parts = []
+    for index in range(1, count + 1):
+        parts.append(folder / f"{index}")
+        into(parts[-1], model, samples, batch, skip_unreadable=True, shard=Shard(index, count))
+    return parts
+
+
+def same_files(a: Path, b: Path) -> bool:
+    names = ("manifest.json", "samples.csv", "vectors.npy")
+    return [(a / name).read_bytes() for name in names] == [
+        (b / name).read_bytes() for name in names
+    ]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 23, 64])
@@ -180,6 +207,75 @@ def test_pictures_that_changed_are_computed_again(tmp_path: Path) -> None:
     assert np.array_equal(resumed.vectors, embed(model, made, batch=2).vectors)
 
 
+class Company:
+    """A runtime that gives a picture another vector in another batch, as engines do a little."""
+
+    name, device, batch = "company", "cpu", None
+    takes: Takes = "tensor"
+
+    def __init__(self) -> None:
+        self.fake = fake_model().runtime
+
+    def run(self, inputs: Inputs) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = self.fake.run(inputs)
+        vectors += vectors.mean(axis=0) * len(inputs)
+        return vectors
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("total", "batch", "count"), [(23, 4, 3), (23, 5, 2), (22, 2, 1), (9, 4, 8), (0, 4, 2)]
+)
+def test_merged_shards_are_the_bytes_of_a_run_in_one_piece(
+    samples: Samples, tmp_path: Path, total: int, batch: int, count: int
+) -> None:
+    model = Model(fake_model().spec, Company())
+    some = samples.select(slice(0, total))
+    into(tmp_path / "whole", model, some, batch)
+    parts = into_shards(tmp_path / "parts", model, some, batch, count)
+    merge_embeddings(reversed(parts), tmp_path / "all")
+    assert same_files(tmp_path / "all", tmp_path / "whole")
+    rows = [len(store.read_embeddings(part)) for part in parts]
+    assert (0 in rows) == (count > -(-total // batch))
+
+
+def test_a_merged_folder_is_finished_for_the_run_in_one_piece(
+    samples: Samples, tmp_path: Path
+) -> None:
+    merge_embeddings(into_shards(tmp_path / "parts", fake_model(), samples, 4, 3), tmp_path / "all")
+    failing = Failing(after=0)
+    failing.name = "fake"
+    again = into(tmp_path / "all", Model(fake_model().spec, failing), samples, 4)
+    assert np.array_equal(again.vectors, embed(fake_model(), samples, batch=4).vectors)
+
+
+def test_unreadable_pictures_across_shards(damaged: Samples, tmp_path: Path) -> None:
+    """Pictures 1, 4 and 9 of 10; at two a batch, the last shard of five is 8 and 9."""
+    model = fake_model()
+    with pytest.raises(UnreadableImagesError, match="1 of 2 pictures"):
+        into(tmp_path / "parts" / "5", model, damaged, 2, shard=Shard(5, 5))
+    parts = into_shards(tmp_path / "parts", model, damaged, 2, 5)
+    lost = [len(store.read_embeddings(part).unreadable) for part in parts]
+    assert lost == [1, 0, 1, 0, 1]
+    merge_embeddings(parts, tmp_path / "all")
+    into(tmp_path / "whole", model, damaged, 2, skip_unreadable=True)
+    assert same_files(tmp_path / "all", tmp_path / "whole")
+
+
+def test_a_shard_may_be_unreadable_where_the_whole_is_not(damaged: Samples, tmp_path: Path) -> None:
+    model = fake_model()
+    parts = into_shards(tmp_path / "parts", model, damaged, 1, 10)
+    assert len(into(parts[9], model, damaged, 1, skip_unreadable=True, shard=Shard(10, 10))) == 0
+    merge_embeddings(parts, tmp_path / "all")
+    into(tmp_path / "whole", model, damaged, 1, skip_unreadable=True)
+    assert same_files(tmp_path / "all", tmp_path / "whole")
+    bad = damaged.select(np.array([1, 4]))
+    with pytest.raises(UnreadableImagesError, match="2 of 2"):
+        into_shards(tmp_path / "bad", model, bad, 1, 1)
+
+
 class Failing:
     """A runtime that fails after some batches, or gives NaN."""
 
@@ -281,7 +377,7 @@ from pathlib import Path
 import tests.pictures as pictures
 from reidkit.embedding import embed_into, plan_embeddings
 from reidkit.records import Samples
-from reidkit.store import EmbeddingsWriter
+from reidkit.store import EmbeddingsWriter, Shard, merge_embeddings
 
 folder, *paths = sys.argv[1:]
 model = pictures.fake_model()
@@ -296,9 +392,9 @@ with EmbeddingsWriter(folder, samples, plan_embeddings(model, batch=2)) as write
 """
 
 
-def start(folder: Path, samples: Samples) -> subprocess.Popen[str]:
+def start(folder: Path, samples: Samples, code: str = KILLED) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(folder), *samples.paths],
+        [sys.executable, "-c", code, str(folder), *samples.paths],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent.parent,
@@ -327,6 +423,34 @@ def test_a_killed_process_resumes_to_the_same_bytes(
     assert printed[0] >= after, "what was on disk was computed again"
     expected = embed(fake_model(), samples, batch=2).vectors
     assert store.read_embeddings(folder).vectors.tobytes() == expected.tobytes()
+
+
+def test_a_killed_shard_resumes_and_merges_to_the_same_bytes(
+    samples: Samples, tmp_path: Path
+) -> None:
+    pictures, model = Samples.from_paths(samples.paths.tolist()), fake_model()
+    folder = tmp_path / "parts" / "2"
+    code = KILLED.replace("batch=2)", "batch=2), Shard(2, 3)")
+    code = code.replace("import EmbeddingsWriter", "import EmbeddingsWriter, Shard")
+    code = code.replace("0.05", "0 if done < 4 else 600")
+    process = start(folder, pictures, code)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= 4:
+            break
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with pytest.raises(StoreError, match=f"{folder} is unfinished"):
+        merge_embeddings([folder], tmp_path / "all")
+    plan = plan_embeddings(model, batch=2)
+    with pytest.raises(MismatchError, match=r"another shard \(2/3, not 3/3\)"):
+        EmbeddingsWriter(folder, pictures, plan, Shard(3, 3))
+    with EmbeddingsWriter(folder, pictures, plan, Shard(2, 3)) as writer:
+        assert writer.pending == [4, 6], "what was on disk is computed again"
+    merge_embeddings(into_shards(tmp_path / "parts", model, pictures, 2, 3), tmp_path / "all")
+    into(tmp_path / "whole", model, pictures, 2)
+    assert same_files(tmp_path / "all", tmp_path / "whole")
 
 
 CRASH = """

@@ -59,7 +59,7 @@ def embed(
         vectors[block.start : block.start + len(block.vectors)] = block.vectors
         unreadable += block.unreadable
         _report(progress, block.start + len(block.vectors), len(samples))
-    _check_readable(unreadable, len(samples), skip_unreadable)
+    _check_readable(unreadable, len(samples), skip_unreadable, whole=len(samples))
     if unreadable:
         keep = samples.find_readable(unreadable)
         vectors, samples = vectors[keep], samples.select(keep)
@@ -90,11 +90,12 @@ def embed_into(
 
     Parameters and errors are those of `embed`; after an error, or a killed process, the same call
     goes on with the batches that are missing. Pictures that were unreadable are tried again.
+    A shard may do without a single readable picture; the whole run may not.
     """
     samples, batch = writer.samples, writer.plan.batch
     if writer.finished:
         finished = writer.finish()
-        _check_readable(list(finished.unreadable), len(samples), skip_unreadable)
+        _check_readable(finished.unreadable, len(samples), skip_unreadable, whole=writer.total)
         return finished
     for start, images in writer.unreadable.items():
         if any(preprocess.find_fault(image.path) is None for image in images):
@@ -107,7 +108,7 @@ def embed_into(
         done += len(block.vectors)
         _report(progress, done, len(samples))
     unreadable = [image for images in writer.unreadable.values() for image in images]
-    _check_readable(unreadable, len(samples), skip_unreadable)
+    _check_readable(unreadable, len(samples), skip_unreadable, whole=writer.total)
     return writer.finish()
 
 
@@ -117,12 +118,30 @@ def choose_batch(model: Model, batch: int | None) -> int:
     Raises:
         ArgumentError: `batch` is below 1, or not the size the model was compiled for.
     """
+    return fit_batch(model.runtime.batch, batch)
+
+
+def fit_batch(fixed: int | None, batch: int | None) -> int:
+    """Give the batch size for a model compiled for batches of `fixed`; see `choose_batch`."""
     if batch is not None and batch < 1:
         raise ArgumentError(f"batch is {batch}, expected at least 1")
-    fixed = model.runtime.batch
     if fixed and batch not in (None, fixed):
         raise ArgumentError(f"batch is {batch}, but this model takes batches of {fixed} only")
     return fixed or batch or DEFAULT_BATCH
+
+
+def check_finite(vectors: NDArray[np.float32], names: NDArray[np.object_]) -> None:
+    """Refuse the vectors of a batch, (B, D), where some are NaN or infinity.
+
+    Raises:
+        EngineError: naming the first of the pictures (B,).
+    """
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise EngineError(
+            f"the model gave NaN or infinity for {len(bad)} pictures of a batch, first "
+            f"{names[bad[0]]}: the engine file or its precision is at fault"
+        )
 
 
 class _Block(NamedTuple):
@@ -140,12 +159,7 @@ def _blocks(
             vectors = model.embed(inputs)
             pictures = samples.select(slice(start, start + len(inputs)))
             vectors[~pictures.find_readable(unreadable)] = 0
-            bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-            if len(bad):
-                raise EngineError(
-                    f"the model gave NaN or infinity for {len(bad)} pictures of a batch, first "
-                    f"{pictures.paths[bad[0]]}: the engine file or its precision is at fault"
-                )
+            check_finite(vectors, pictures.paths)
             yield _Block(start, vectors, unreadable)
 
 
@@ -194,8 +208,11 @@ def _read_batch(
     return unreadable
 
 
-def _check_readable(unreadable: list[UnreadableImage], total: int, skip: bool) -> None:
-    if unreadable and (not skip or len(unreadable) == total):
+def _check_readable(
+    unreadable: Sequence[UnreadableImage], total: int, skip: bool, *, whole: int
+) -> None:
+    """Refuse unreadable pictures, some of `total`; skipping them must leave one of the `whole`."""
+    if unreadable and (not skip or len(unreadable) == whole):
         advice = ", or leave them out with --skip-unreadable (skip_unreadable=True)"
         raise UnreadableImagesError(unreadable, total, advice)
 

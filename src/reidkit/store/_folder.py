@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from reidkit import disk
 from reidkit.errors import FormatError, IntegrityError, ReidkitError, StoreError, UnreadableImage
@@ -66,8 +68,16 @@ def read_embeddings(folder: str | Path, *, mapped: bool = False) -> Embeddings:
         raise StoreError(f"{folder} is damaged ({error!r}); embed again") from error
 
 
-def write_manifest(folder: Path, embeddings: Embeddings, made_by: dict[str, object] | None) -> None:
-    """Write `samples.csv` and then the manifest of a folder that holds the vectors already."""
+def write_manifest(
+    folder: Path,
+    embeddings: Embeddings,
+    made_by: Mapping[str, object] | None,
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """Write `samples.csv` and then the manifest of a folder that holds the vectors already.
+
+    `more` is what the manifest holds besides, for folders that are not like the rest.
+    """
     disk.write_bytes(folder / SAMPLES, _format_samples(embeddings.samples))
     manifest = {
         "format": FORMAT,
@@ -79,7 +89,7 @@ def write_manifest(folder: Path, embeddings: Embeddings, made_by: dict[str, obje
         "made_by": made_by,
         "unreadable": embeddings.unreadable,
     }
-    disk.write_json(folder / MANIFEST, manifest)
+    disk.write_json(folder / MANIFEST, manifest | dict(more or {}))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -102,6 +112,34 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "read it with the reidkit that wrote it, or embed again"
         )
     return manifest
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Read the plan of an unfinished folder; its format number is checked."""
+    path = folder / PLAN
+    try:
+        plan = disk.read_json(path)
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}); delete the folder to start over") from error
+    if plan.get("format") != FORMAT:
+        raise FormatError(
+            f"{path} has embeddings format {plan.get('format')}, this reidkit writes {FORMAT}: go "
+            "on with the reidkit that began it, or delete the folder"
+        )
+    return plan
+
+
+def array_header(rows: int, dimension: int) -> bytes:
+    """Give the bytes that numpy's own format puts before the data of a (N, D) float32 array."""
+    file = io.BytesIO()
+    fields = {"descr": "<f4", "fortran_order": False, "shape": (rows, dimension)}
+    npy.write_array_header_1_0(file, fields)
+    return file.getvalue()
+
+
+def samples_header() -> bytes:
+    """Give the first line of `samples.csv`."""
+    return _format_samples(Samples.from_paths([]))
 
 
 def _check_file(folder: Path, name: str, sha256: str) -> None:

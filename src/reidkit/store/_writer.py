@@ -10,79 +10,61 @@ holds is not computed again.
 
 from __future__ import annotations
 
-import io
 import zlib
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 import filelock
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from reidkit import disk
-from reidkit.errors import FormatError, MismatchError, ShapeError, StoreError, UnreadableImage
+from reidkit.errors import MismatchError, ShapeError, StoreError, UnreadableImage
 from reidkit.records import Embeddings, Samples
 from reidkit.store._folder import (
     FORMAT,
     MANIFEST,
     PLAN,
     VECTORS,
+    array_header,
     read_embeddings,
     read_manifest,
+    read_plan,
     write_manifest,
 )
-from reidkit.store._journal import Entry, fingerprint, read_journal, stamp_files
+from reidkit.store._journal import Entry, Stamp, fingerprint, read_journal, stamp_files
+from reidkit.store._plan import Identity, Plan
+from reidkit.store._shards import Cut, Shard, cut_samples, find_cut, format_cut
 
 _PARTIAL = "vectors.partial"
 _JOURNAL = "journal.jsonl"
 _LOCK = ".lock"
 
-_DIFFERENCES = {
-    "model_sha256": "another model",
-    "contract_sha256": "another input contract",
-    "dimension": "another vector length",
-    "batch": "another batch size",
-    "runtime": "another runtime",
-    "device": "another device",
-    "samples_sha256": "other pictures or ids",
-}
-"""How an error names what differs between a folder's plan and the one at hand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What determines the bytes of the vectors, besides the pictures.
-
-    `batch`, `runtime` and `device` belong to it because an engine may round differently at
-    another batch size or on another device, and a resumed run promises the bytes of an unbroken
-    one.
-    """
-
-    model_sha256: str
-    contract_sha256: str
-    dimension: int
-    batch: int
-    runtime: str
-    device: str
-
 
 class EmbeddingsWriter:
     """An embeddings folder that one process fills. Use it as a context manager."""
 
-    def __init__(self, folder: str | Path, samples: Samples, plan: Plan) -> None:
+    def __init__(
+        self, folder: str | Path, samples: Samples, plan: Plan, shard: Shard | None = None
+    ) -> None:
         """Begin a folder, or go on with one begun with the same samples and plan.
+
+        With a `shard` the folder is for that part of the samples alone; `self.samples` are those.
 
         Raises:
             StoreError: another process is writing it, or it holds other things.
-            MismatchError: it was begun, or finished, with other samples or another plan.
+            MismatchError: it was begun, or finished, with other samples, another plan or shard.
         """
         self.folder = Path(folder)
-        self.samples = samples
         self.plan = plan
-        self._header = _array_header(len(samples), plan.dimension)
-        self._identity = asdict(plan) | {"samples_sha256": fingerprint(samples)}
+        self.shard = shard
+        self.total = len(samples)  # of the whole run, all shards together
+        cut: Cut | None = None
+        if shard is not None:
+            cut, samples = cut_samples(samples, shard, plan.batch)
+        self.samples = samples
+        self._header = array_header(len(samples), plan.dimension)
+        self._identity = Identity(plan, fingerprint(samples), cut)
         self._finished = False
         self._blocks: dict[int, list[UnreadableImage]] = {}
         self._check_folder()
@@ -165,19 +147,22 @@ class EmbeddingsWriter:
 
     def _open(self) -> None:
         if (self.folder / MANIFEST).exists():
-            made_by = read_manifest(self.folder).get("made_by") or {}
-            self._check_identity(made_by, "holds")
-            if made_by.get("pictures") != self._stamps():
+            manifest = read_manifest(self.folder)
+            made_by = manifest.get("made_by") or {}
+            self._check_identity(made_by, find_cut(manifest, self.folder), "holds")
+            if made_by.get("pictures") != self._stamps().number:
                 raise MismatchError(
                     f"{self.folder} holds embeddings of these pictures as they were before they "
                     "changed on disk: choose another folder, or delete this one"
                 )
             self._finished = True
         elif (self.folder / PLAN).exists():
-            self._check_identity(_read_plan(self.folder / PLAN), "was begun for")
+            plan = read_plan(self.folder)
+            self._check_identity(plan, find_cut(plan, self.folder), "was begun for")
             self._resume()
         else:
-            disk.write_json(self.folder / PLAN, {"format": FORMAT} | self._identity)
+            plan = {"format": FORMAT} | self._identity.as_json() | format_cut(self._identity.cut)
+            disk.write_json(self.folder / PLAN, plan)
             self._allocate()
         self._sweep()
 
@@ -189,14 +174,12 @@ class EmbeddingsWriter:
             for name in (_PARTIAL, _JOURNAL, PLAN):
                 (self.folder / name).unlink(missing_ok=True)
 
-    def _check_identity(self, found: dict[str, object], verb: str) -> None:
-        for name, value in self._identity.items():
-            if found.get(name) != value:
-                shown = "" if "sha256" in name else f" ({found.get(name)}, not {value})"
-                raise MismatchError(
-                    f"{self.folder} {verb} embeddings with {_DIFFERENCES[name]}{shown}: "
-                    "choose another folder, or delete this one"
-                )
+    def _check_identity(self, found: dict[str, object], cut: Cut | None, verb: str) -> None:
+        if problem := self._identity.find_difference(found, cut):
+            raise MismatchError(
+                f"{self.folder} {verb} embeddings with {problem}: choose another folder, or delete "
+                "this one"
+            )
 
     def _allocate(self) -> None:
         with (self.folder / _PARTIAL).open("wb") as file:
@@ -238,15 +221,22 @@ class EmbeddingsWriter:
             self.plan.contract_sha256,
             tuple(unreadable),
         )
-        write_manifest(self.folder, embeddings, self._identity | {"pictures": self._stamps()})
+        self._write_manifest(embeddings)
         self._finished = True
         self._sweep()
 
+    def _write_manifest(self, embeddings: Embeddings) -> None:
+        stamp = self._stamps()
+        made_by = self._identity.as_json() | {"pictures": stamp.number}
+        # With its length, the stamp of all shards' pictures can be told from theirs.
+        more = format_cut(self._identity.cut, stamped=stamp.length)
+        write_manifest(self.folder, embeddings, made_by, more)
+
     def _stamp(self, start: int) -> int:
         """Give a number that changes when one of a batch's picture files changes."""
-        return stamp_files(self.samples.paths[start : start + self.plan.batch].tolist())
+        return stamp_files(self.samples.paths[start : start + self.plan.batch].tolist()).number
 
-    def _stamps(self) -> int:
+    def _stamps(self) -> Stamp:
         return stamp_files(self.samples.paths.tolist())
 
     def _stop(self, start: int) -> int:
@@ -267,24 +257,3 @@ def _lock(folder: Path) -> filelock.BaseFileLock:
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error}") from error
     return lock
-
-
-def _array_header(rows: int, dimension: int) -> bytes:
-    """Give the bytes that numpy's own format puts before the data of a (N, D) float32 array."""
-    file = io.BytesIO()
-    fields = {"descr": "<f4", "fortran_order": False, "shape": (rows, dimension)}
-    npy.write_array_header_1_0(file, fields)
-    return file.getvalue()
-
-
-def _read_plan(path: Path) -> dict[str, object]:
-    try:
-        plan = disk.read_json(path)
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error}); delete the folder to start over") from error
-    if plan.get("format") != FORMAT:
-        raise FormatError(
-            f"{path} has embeddings format {plan.get('format')}, this reidkit writes {FORMAT}: go "
-            "on with the reidkit that began it, or delete the folder"
-        )
-    return plan
