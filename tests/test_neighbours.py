@@ -15,6 +15,7 @@ from reidkit.comparing import (
     Neighbours,
     Prepared,
     Rows,
+    _nearest,
     _neighbours,
     _rows,
     find_neighbours,
@@ -115,7 +116,7 @@ def test_neighbours_are_the_first_of_each_sorted_row(
 def test_blocks_are_looked_through_in_parts_by_threads(
     metric: str, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_neighbours, "_PART", part)
+    monkeypatch.setattr(_nearest, "_PART", part)
     monkeypatch.setattr(_neighbours, "_BLOCK_ROWS", 16)
     monkeypatch.setattr(_rows, "available_cores", lambda: 3)
     for seed in range(4):

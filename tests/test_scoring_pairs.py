@@ -88,7 +88,7 @@ def test_each_route_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> NDArray[np.int64]:
         raise ZeroDivisionError
 
-    for cost, name in ((0.0, "_sort_ranks"), (1e18, "_count_ranks")):
+    for cost, name in ((0.0, "_sort_ranks"), (1e18, "count_before")):
         with monkeypatch.context() as patch:
             patch.setattr(_ranking, "_ENTRY_COST", cost)
             patch.setattr(_ranking, name, broken)

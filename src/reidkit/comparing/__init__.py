@@ -13,9 +13,14 @@ from reidkit.comparing._blocks import (
     multiply_blocks,
 )
 from reidkit.comparing._devices import CPU, check_device
-from reidkit.comparing._neighbours import Neighbours, find_neighbours
-from reidkit.comparing._ordering import Ordered, count_rows, order_rows
-from reidkit.comparing._prepared import Prepared, prepare, to_unit_length
+from reidkit.comparing._neighbours import (
+    Neighbours,
+    find_neighbours,
+    find_neighbours_of,
+    join_neighbours,
+)
+from reidkit.comparing._ordering import Ordered, count_rows, number_descending, order_rows
+from reidkit.comparing._prepared import Moments, Prepared, prepare, to_unit_length
 from reidkit.comparing._rows import (
     MEMORY,
     Joined,
@@ -23,6 +28,7 @@ from reidkit.comparing._rows import (
     check_memory,
     list_ranges,
     measure_squares,
+    one_thread,
     split_range,
     spread,
 )
@@ -33,6 +39,7 @@ __all__ = [
     "METRICS",
     "Comparison",
     "Joined",
+    "Moments",
     "Neighbours",
     "Ordered",
     "Prepared",
@@ -44,9 +51,13 @@ __all__ = [
     "count_rows",
     "find_nearest",
     "find_neighbours",
+    "find_neighbours_of",
+    "join_neighbours",
     "list_ranges",
     "measure_squares",
     "multiply_blocks",
+    "number_descending",
+    "one_thread",
     "order_rows",
     "prepare",
     "split_range",

@@ -39,11 +39,7 @@ def order_rows(scores: NDArray[np.float32], bounds: NDArray[np.float32]) -> Orde
     entries = np.flatnonzero(mask)
     starts = np.concatenate(([0], np.cumsum(counts)))
     shift = _SCORE_BITS - (len(scores) - 1).bit_length()
-    # Adding 0 makes -0 and 0 the same bits.
-    bits = (scores.ravel()[entries] + np.float32(0)).view(np.int32)
-    # The bits of floats order like whole numbers once negative ones are turned round.
-    descending = ~(bits ^ ((bits >> 31) & 0x7FFFFFFF)) ^ np.int32(-(2**31))
-    keys = descending.view(np.uint32).astype(np.uint64) << np.uint64(shift)
+    keys = number_descending(scores.ravel()[entries]) << np.uint64(shift)
     keys |= np.arange(len(entries), dtype=np.uint64)
     keys |= np.repeat(
         np.arange(len(scores), dtype=np.uint64) << np.uint64(_SCORE_BITS + shift), counts
@@ -53,6 +49,15 @@ def order_rows(scores: NDArray[np.float32], bounds: NDArray[np.float32]) -> Orde
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
     return Ordered(entries[order] % scores.shape[1], starts, places, entries)
+
+
+def number_descending(scores: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Number scores (N,) below 2^32 so that better ones come first and equal ones are equal."""
+    # Adding 0 makes -0 and 0 the same bits.
+    bits = (scores + np.float32(0)).view(np.int32)
+    # The bits of floats order like whole numbers once negative ones are turned round.
+    descending = ~(bits ^ ((bits >> 31) & 0x7FFFFFFF)) ^ np.int32(-(2**31))
+    return descending.view(np.uint32).astype(np.uint64)
 
 
 def count_rows(columns: int) -> int:

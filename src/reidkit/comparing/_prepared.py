@@ -125,6 +125,12 @@ class Prepared:
             originals[copies],
         )
 
+    def without_source(self) -> Prepared:
+        """Forget the rows as they came, where those made ready are held: only these are sent."""
+        if self.held is None:
+            return self
+        return dataclasses.replace(self, source=Rows.all_of(self.held))
+
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Copy some rows, made ready, in any order; (n, D)."""
         if self.held is not None:
@@ -136,13 +142,69 @@ class Prepared:
         return taken
 
 
-def prepare(source: Rows | Joined, metric: str, *, memory: int) -> Prepared:
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """Sums over N vectors, of which `euclidean` makes its middle; those of parts add up.
+
+    Fields:
+        count: N.
+        total: (D,) float64, the vectors' sum.
+        squares: the sum of their squared lengths.
+    """
+
+    count: int
+    total: NDArray[np.float64]
+    squares: float
+
+    @classmethod
+    def measure(cls, source: Rows | Joined) -> Moments:
+        """Add up the vectors of one side."""
+        total, squares = np.zeros(source.dimension), 0.0
+        for start, stop in split_range(len(source), 16 * _STEP):
+            rows = source.read(start, stop)
+            total += rows.sum(axis=0, dtype=np.float64)
+            squares += float(measure_squares(rows).sum())
+        return cls(len(source), total, squares)
+
+    def __add__(self, other: Moments) -> Moments:
+        """Give the sums over both."""
+        return Moments(
+            self.count + other.count, self.total + other.total, self.squares + other.squares
+        )
+
+    def find_middle(self) -> NDArray[np.float32]:
+        """Find what to subtract from both sides, which changes no distance; (D,).
+
+        Far from the origin the small differences between distances drown in float32. The middle
+        is rounded to a power of two below the vectors' spread: what float32 held exactly stays
+        exact, so that ties stay ties.
+        """
+        middle = self.total / self.count
+        variance = self.squares / self.count - middle @ middle
+        if not np.isfinite(variance):
+            return np.zeros(len(middle), np.float32)
+        if variance <= 0:
+            return middle.astype(np.float32)
+        step = 2.0 ** np.floor(np.log2(np.sqrt(variance / len(middle))))
+        return (np.rint(middle / step) * step).astype(np.float32)
+
+
+def prepare(
+    source: Rows | Joined,
+    metric: str,
+    *,
+    memory: int,
+    middle: NDArray[np.float32] | None = None,
+) -> Prepared:
     """Make a gallery ready, and hold it in memory where that takes at most `memory` bytes.
+
+    What is only a part of a gallery needs the `middle` of all of it for `euclidean`.
 
     Raises:
         ArgumentError: vectors whose Euclidean distances overflow float32.
     """
-    middle = _find_middle(source) if metric == "euclidean" else None
+    if metric == "euclidean" and middle is None:
+        middle = Moments.measure(source).find_middle()
     checksums = np.empty(len(source), np.uint64)
     squares = np.empty(len(source) if metric == "euclidean" else 0)
     held = None
@@ -190,28 +252,6 @@ def _find_change(
         rows += 0  # makes -0 and 0 the same bytes
 
     return change
-
-
-def _find_middle(source: Rows | Joined) -> NDArray[np.float32] | None:
-    """Find what to subtract from both sides, which changes no distance.
-
-    Far from the origin the small differences between distances drown in float32. The middle is
-    rounded to a power of two below the gallery's spread: what float32 held exactly stays exact,
-    so that ties stay ties.
-    """
-    total, squares = np.zeros(source.dimension), 0.0
-    for start, stop in split_range(len(source), 16 * _STEP):
-        rows = source.read(start, stop)
-        total += rows.sum(axis=0, dtype=np.float64)
-        squares += float(measure_squares(rows).sum())
-    middle = total / len(source)
-    variance = squares / len(source) - middle @ middle
-    if not np.isfinite(variance):
-        return np.zeros(source.dimension, np.float32)
-    if variance <= 0:
-        return middle.astype(np.float32)
-    step = 2.0 ** np.floor(np.log2(np.sqrt(variance / len(middle))))
-    return (np.rint(middle / step) * step).astype(np.float32)
 
 
 def _check_longest(squares: NDArray[np.float64]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,7 @@ MEMORY = 2**30
 """How many bytes a comparison may take up besides its inputs, unless told otherwise."""
 
 _LEAST_MEMORY = 2**20
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 _STEP = 256
 """Rows that a thread works on at once: they stay in its cache."""
 
@@ -125,13 +128,23 @@ def measure_squares(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     return squares
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let `spread` start no threads in this block: other processes keep the other cores busy."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
 def spread(work: Callable[[int, int], None], length: int, *, step: int) -> None:
     """Call `work(start, stop)` for steps of a range, on all cores; its errors reach the caller.
 
     numpy lets go of Python's lock inside its loops, so that threads suffice.
     """
     parts = split_range(length, step)
-    if len(parts) <= 1 or available_cores() == 1:
+    if len(parts) <= 1 or available_cores() == 1 or _ALONE.get():
         for start, stop in parts:
             work(start, stop)
         return

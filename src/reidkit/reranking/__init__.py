@@ -10,11 +10,12 @@ from reidkit.reranking._expanding import (
     expand_queries,
     pool_queries,
 )
-from reidkit.reranking._reranking import KReciprocal
+from reidkit.reranking._reranking import Encoded, KReciprocal
 from reidkit.reranking._variants import VARIANTS, Variant
 
 __all__ = [
     "VARIANTS",
+    "Encoded",
     "KReciprocal",
     "Variant",
     "augment_gallery",

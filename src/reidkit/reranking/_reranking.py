@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from reidkit.comparing import (
     CPU,
     METRICS,
     Joined,
+    Neighbours,
+    Prepared,
     Rows,
     check_device,
     find_neighbours,
@@ -72,52 +75,117 @@ class KReciprocal:
         self, queries: Rows, gallery: Rows, *, asked: NDArray[np.intp], memory: int
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Give the scores in blocks; see `comparing.Comparison`."""
+        everyone = self.prepare(Joined(queries, gallery), memory=memory)
+        neighbours = find_neighbours(everyone, self.neighbours, memory=memory, device=self.device)
+        encoded = self.encode(everyone, neighbours, len(queries))
+        yield from encoded.score_blocks(queries, asked=asked, memory=memory)
+
+    @property
+    def neighbours(self) -> int:
+        """How many neighbours of each picture the encoding takes, itself among them."""
         variant = VARIANTS[self.variant]
-        both = Joined(queries, gallery)
-        everyone = prepare(both, self.metric, memory=3 * memory // 4).with_squares()
-        count = max(self.k1 + variant.neighbours, self.k2 + variant.expansion)
-        neighbours = find_neighbours(everyone, count, memory=memory, device=self.device)
+        return max(self.k1 + variant.neighbours, self.k2 + variant.expansion)
+
+    def prepare(self, both: Joined, *, memory: int) -> Prepared:
+        """Make queries and gallery ready for finding neighbours among all of them."""
+        return prepare(both, self.metric, memory=3 * memory // 4).with_squares()
+
+    def encode(self, everyone: Prepared, neighbours: Neighbours, queries: int) -> Encoded:
+        """Encode both sides, of which the first pictures are the `queries`, by neighbours."""
+        variant = VARIANTS[self.variant]
         encoding = encode(neighbours, everyone, k1=self.k1, variant=variant)
         if self.k2 > 1:
             encoding = average(encoding, neighbours.rows[:, : self.k2 + variant.expansion])
-        answers = _Answers(encoding, everyone.number_groups(), len(queries))
-        pictures = everyone.select_last(len(gallery))
-        farthest = neighbours.farthest[asked]
-        blocks = multiply_blocks(queries.select(asked), pictures, memory=memory, device=self.device)
-        for start, scores in blocks:
-            rows = asked[start : start + len(scores)]
-            squares = pictures.turn_to_squares(scores)
-            # Rounding leaves a little, of which a root makes more.
-            squares[answers.find_copies(rows)] = 0
-            original = variant.measure(squares, farthest[start : start + len(scores), None])
-            original *= -self.weight * variant.mixed
-            original -= 1 - self.weight
-            answers.add(original, rows, 1 - self.weight)
-            yield start, original
+        return Encoded(
+            self,
+            everyone.select_last(len(everyone) - queries),
+            _Answers.sort(encoding, everyone.number_groups(), queries),
+            neighbours.farthest[:queries],
+        )
 
     def word_scores(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the scores as they are: minus the final distances."""
         return scores
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """Both sides, encoded: what gives queries their scores; it can be sent to other processes.
+
+    Fields:
+        settings: of the re-ranking.
+        pictures: the gallery, made ready.
+        answers: all encodings.
+        farthest: (Q,) float32, each query's largest squared distance.
+    """
+
+    settings: KReciprocal
+    pictures: Prepared
+    answers: _Answers
+    farthest: NDArray[np.float32]
+
+    def score_blocks(
+        self, queries: Rows, *, asked: NDArray[np.intp], memory: int
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Give the scores of the queries `asked`; see `comparing.Comparison`."""
+        pictures, variant = self.pictures, VARIANTS[self.settings.variant]
+        weight, farthest = self.settings.weight, self.farthest[asked]
+        blocks = multiply_blocks(
+            queries.select(asked), pictures, memory=memory, device=self.settings.device
+        )
+        for start, scores in blocks:
+            rows = asked[start : start + len(scores)]
+            squares = pictures.turn_to_squares(scores)
+            # Rounding leaves a little, of which a root makes more.
+            squares[self.answers.find_copies(rows)] = 0
+            original = variant.measure(squares, farthest[start : start + len(scores), None])
+            original *= -weight * variant.mixed
+            original -= 1 - weight
+            self.answers.add(original, rows, 1 - weight)
+            yield start, original
+
+    def without_source(self) -> Encoded:
+        """Forget the gallery's vectors as they came; see `Prepared.without_source`."""
+        return dataclasses.replace(self, pictures=self.pictures.without_source())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Answers:
     """The gallery's encodings by column: who has a weight for a picture, and who is a copy.
 
-    `groups` numbers all pictures, equal vectors alike.
+    Columns:
+        encoding: of all N pictures, queries first.
+        groups: (N,) int64 numbers the pictures, equal vectors alike.
+        by_group, sorted_groups: (G,) int64, the gallery sorted by group, and the groups.
+        starts: (N + 1,) int64: a weight for picture n have the gallery's pictures
+            `rows[starts[n] : starts[n + 1]]`, int32, and it is `weights[...]`, float32.
     """
 
-    def __init__(self, encoding: Encoding, groups: NDArray[np.int64], queries: int) -> None:
-        self.encoding = encoding
-        self.groups = groups
-        self.by_group = np.argsort(groups[queries:], kind="stable")
-        self.sorted_groups = groups[queries:][self.by_group]
+    encoding: Encoding
+    groups: NDArray[np.int64]
+    by_group: NDArray[np.int64]
+    sorted_groups: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+    @classmethod
+    def sort(cls, encoding: Encoding, groups: NDArray[np.int64], queries: int) -> _Answers:
+        """Sort the encodings of the pictures that follow the queries."""
+        by_group = np.argsort(groups[queries:], kind="stable")
         first = encoding.starts[queries]
         columns = encoding.columns[first:]
         order = np.argsort(columns, kind="stable")
         counts = np.diff(encoding.starts[queries:])
-        self.rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts)[order]
-        self.weights = encoding.weights[first:][order]
-        self.starts = np.searchsorted(columns[order], np.arange(len(encoding) + 1))
+        return cls(
+            encoding,
+            groups,
+            by_group,
+            groups[queries:][by_group],
+            np.searchsorted(columns[order], np.arange(len(encoding) + 1)),
+            np.repeat(np.arange(len(counts), dtype=np.int32), counts)[order],
+            encoding.weights[first:][order],
+        )
 
     def find_copies(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give places in `rows` and the gallery rows that have the same vectors."""

@@ -13,8 +13,10 @@ of each other may come in either order, and that may depend on the machine.
 """
 
 from reidkit.comparing import MEMORY, METRICS, Comparison, VectorComparison
+from reidkit.scoring._averaging import average_ranks, check_max_rank
 from reidkit.scoring._cameras import CameraScores, score_cameras
 from reidkit.scoring._evaluating import QueryScores, evaluate, score_queries
+from reidkit.scoring._kin import Kin, Pairs, count_dropped, find_kin
 from reidkit.scoring._matching import match
 from reidkit.scoring._protocols import (
     ANY,
@@ -26,7 +28,15 @@ from reidkit.scoring._protocols import (
     VEHICLEID,
     Protocol,
 )
-from reidkit.scoring._sides import find_scored
+from reidkit.scoring._ranking import Ranks, count_before, is_sorting_cheaper, rank_block
+from reidkit.scoring._sides import (
+    Sides,
+    check_sides,
+    check_sizes,
+    choose_scored,
+    find_scored,
+    refuse_trials,
+)
 from reidkit.scoring._verifying import FALSE_POSITIVE_RATES, Verification, measure_pairs
 
 __all__ = [
@@ -42,14 +52,29 @@ __all__ = [
     "VEHICLEID",
     "CameraScores",
     "Comparison",
+    "Kin",
+    "Pairs",
     "Protocol",
     "QueryScores",
+    "Ranks",
+    "Sides",
     "VectorComparison",
     "Verification",
+    "average_ranks",
+    "check_max_rank",
+    "check_sides",
+    "check_sizes",
+    "choose_scored",
+    "count_before",
+    "count_dropped",
     "evaluate",
+    "find_kin",
     "find_scored",
+    "is_sorting_cheaper",
     "match",
     "measure_pairs",
+    "rank_block",
+    "refuse_trials",
     "score_cameras",
     "score_queries",
 ]

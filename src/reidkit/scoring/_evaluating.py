@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.comparing import MEMORY, Comparison, check_memory
-from reidkit.errors import ArgumentError
 from reidkit.records import Embeddings, Scores
+from reidkit.scoring._averaging import average_ranks, check_max_rank
 from reidkit.scoring._drawing import evaluate_drawn
 from reidkit.scoring._protocols import MARKET1501, Protocol
 from reidkit.scoring._ranking import Ranks, rank_block
@@ -75,8 +75,7 @@ def evaluate(
         MismatchError: the embeddings are of two models, or no query is left to score: query and
             gallery do not belong together.
     """
-    if max_rank < 1:
-        raise ArgumentError(f"max_rank is {max_rank}, expected at least 1")
+    check_max_rank(max_rank)
     sides = check_sides(query, gallery, metric=metric, protocol=protocol)
     if protocol.trials:
         return evaluate_drawn(
@@ -88,26 +87,13 @@ def evaluate(
             memory=memory,
         )
     scored = sides.find_scored()
-    figures: list[NDArray[np.float64]] = []
-    depth = min(max_rank, len(sides.kept))
-    first, every = np.zeros(depth + 2, np.int64), np.zeros(depth + 2, np.int64)
-    for ranks in _rank_all(sides, scored, memory):
-        figures.append(_list_figures(ranks))
-        for counts, found in ((first, ranks.first_hits()), (every, ranks.ranks)):
-            counts += np.bincount(np.minimum(found, depth + 1), minlength=depth + 2)
-    mAP, trapezoid, mINP = np.concatenate(figures, axis=1).mean(axis=1).tolist()
-    places = np.arange(1, depth + 1)
-    return Scores(
-        mAP=mAP,
-        mINP=mINP,
-        cmc=(np.cumsum(first[1:-1]) / len(scored)).astype(np.float32),
-        queries=len(scored),
+    return average_ranks(
+        _rank_all(sides, scored, memory),
         gallery=len(sides.kept),
         metric=sides.comparison.name,
+        protocol=protocol,
         dropped=sides.dropped,
-        precision=(np.cumsum(every[1:-1]) / places / len(scored)).astype(np.float32),
-        mAP_trapezoid=trapezoid,
-        protocol=protocol.name,
+        max_rank=max_rank,
     )
 
 
@@ -152,10 +138,3 @@ def _rank_all(sides: Sides, scored: NDArray[np.intp], memory: int) -> Iterator[R
     )
     for start, scores in blocks:
         yield from rank_block(scores, kin.select(slice(start, start + len(scores))))
-
-
-def _list_figures(ranks: Ranks) -> NDArray[np.float64]:
-    """Give (3, Q): average precision, its trapezoid form, inverse penalty."""
-    return np.stack(
-        (ranks.average_precisions(), ranks.trapezoid_precisions(), ranks.inverse_penalties())
-    )

@@ -44,6 +44,10 @@ class Kin:
         """Take some of the queries."""
         return Kin(self.order, self.bounds[queries], self.by_camera, self.others[queries])
 
+    def count_own(self) -> NDArray[np.int64]:
+        """Count the gallery pictures of each query's person, met or not; (Q,)."""
+        return self.bounds[:, 3] - self.bounds[:, 0]
+
     def count_hits(self) -> NDArray[np.int64]:
         """Count the gallery pictures that are right answers; (Q,)."""
         widths = np.diff(self.bounds, axis=1)
@@ -92,11 +96,13 @@ def find_kin(query: Samples, gallery: Samples, protocol: Protocol) -> Kin:
     return Kin(order, np.stack(bounds, axis=1), by_camera, others)
 
 
-def count_dropped(query: Samples, kin: Kin) -> DroppedQueries:
-    """Count the queries that cannot be scored, by reason."""
+def count_dropped(
+    query: Samples, own: NDArray[np.int64], hits: NDArray[np.int64]
+) -> DroppedQueries:
+    """Count the queries that cannot be scored, by reason; `own`, `hits` are as `Kin` counts."""
     junk = query.person_ids == JUNK
-    absent = ~junk & (kin.bounds[:, 0] == kin.bounds[:, 3])
-    own_only = ~junk & ~absent & (kin.count_hits() == 0)
+    absent = ~junk & (own == 0)
+    own_only = ~junk & ~absent & (hits == 0)
     return DroppedQueries(*(int(np.count_nonzero(reason)) for reason in (junk, absent, own_only)))
 
 

@@ -94,11 +94,10 @@ def _rank(scores: NDArray[np.float32], hits: Pairs, removed: Pairs) -> Ranks:
     values = scores[hits.queries, hits.rows]
     # Nothing behind a query's last right answer counts: with a good model few scores are left.
     bounds = np.minimum.reduceat(values, starts[:-1])
-    ahead = np.count_nonzero(scores >= bounds[:, None])
-    if _ENTRY_COST * ahead <= len(values) * (_HIT_COST + _PASS_COST * scores.shape[1]):
+    if is_sorting_cheaper(scores, bounds, len(values)):
         ranks = _sort_ranks(scores, bounds, hits)
     else:
-        ranks = _count_ranks(scores, values, hits)
+        ranks = count_before(scores, values, hits) + 1
     return Ranks(ranks[np.lexsort((ranks, hits.queries))], starts)
 
 
@@ -113,16 +112,29 @@ def _sort_ranks(
     return ranks
 
 
-def _count_ranks(
+def is_sorting_cheaper(scores: NDArray[np.float32], bounds: NDArray[np.float32], hits: int) -> bool:
+    """Tell whether to sort the (n, G) scores that reach their query's bound, (n,).
+
+    The other way is one pass over a query's scores for each of its right answers, `hits` in all.
+    """
+    ahead = np.count_nonzero(scores >= bounds[:, None])
+    return bool(_ENTRY_COST * ahead <= hits * (_HIT_COST + _PASS_COST * scores.shape[1]))
+
+
+def count_before(
     scores: NDArray[np.float32], values: NDArray[np.float32], hits: Pairs
 ) -> NDArray[np.int64]:
-    """Find the ranks by counting what stands before each right answer, one pass for each."""
-    ranks = np.empty(len(values), np.int64)
-    triples = zip(hits.queries.tolist(), hits.rows.tolist(), values, strict=True)
-    for index, (query, row, value) in enumerate(triples):
+    """Count what stands before each right answer, by one pass over (n, G) scores for each; (H,).
+
+    A right answer's score is in `values`; before it stand higher scores, and equal ones of
+    earlier rows. Its row may be that of another part of the gallery: before the first or beyond
+    the last of these.
+    """
+    counts = np.empty(len(values), np.int64)
+    edges = np.clip(hits.rows, 0, scores.shape[1]).tolist()
+    triples = zip(hits.queries.tolist(), edges, values, strict=True)
+    for index, (query, edge, value) in enumerate(triples):
         line = scores[query]
-        # Among equals the earlier rows, and the right answer itself, come first.
-        ranks[index] = np.count_nonzero(line[: row + 1] >= value) + np.count_nonzero(
-            line[row + 1 :] > value
-        )
-    return ranks
+        earlier = np.count_nonzero(line[:edge] >= value)
+        counts[index] = earlier + np.count_nonzero(line[edge:] > value)
+    return counts

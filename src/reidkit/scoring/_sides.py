@@ -34,10 +34,7 @@ class Sides:
         Raises:
             MismatchError: none has.
         """
-        scored = np.flatnonzero(self.kin.count_hits())
-        if not len(scored):
-            raise MismatchError(explain_nothing_to_score(self.dropped))
-        return scored
+        return choose_scored(self.kin.count_hits(), self.dropped)
 
 
 def find_scored(
@@ -58,14 +55,8 @@ def check_sides(
     """
     comparison = choose_comparison(metric)
     check_same_model(query, gallery)
-    if not len(query):
-        raise ArgumentError("there are no queries: the query embeddings hold no pictures")
     kept = np.flatnonzero(gallery.samples.person_ids != JUNK)
-    if not len(kept):
-        raise ArgumentError(
-            f"there is nothing to search in: all {len(gallery)} pictures of the gallery are "
-            f"junk (person id {JUNK}); give the split called gallery, with its person ids"
-        )
+    check_sizes(len(query), len(kept), len(gallery))
     kin = find_kin(query.samples, gallery.samples.select(kept), protocol)
     return Sides(
         comparison,
@@ -73,8 +64,35 @@ def check_sides(
         Rows(gallery.vectors, kept),
         kept,
         kin,
-        count_dropped(query.samples, kin),
+        count_dropped(query.samples, kin.count_own(), kin.count_hits()),
     )
+
+
+def check_sizes(queries: int, kept: int, gallery: int) -> None:
+    """Refuse sides without queries, or without a picture that is `kept`, being no junk.
+
+    Raises:
+        ArgumentError: as `evaluate`.
+    """
+    if not queries:
+        raise ArgumentError("there are no queries: the query embeddings hold no pictures")
+    if not kept:
+        raise ArgumentError(
+            f"there is nothing to search in: all {gallery} pictures of the gallery are "
+            f"junk (person id {JUNK}); give the split called gallery, with its person ids"
+        )
+
+
+def choose_scored(hits: NDArray[np.int64], dropped: DroppedQueries) -> NDArray[np.intp]:
+    """Give the queries that have a right answer, of the numbers (Q,) that each has.
+
+    Raises:
+        MismatchError: none has.
+    """
+    scored = np.flatnonzero(hits)
+    if not len(scored):
+        raise MismatchError(explain_nothing_to_score(dropped))
+    return scored
 
 
 def refuse_trials(protocol: Protocol) -> None:
