@@ -289,6 +289,43 @@ def test_vectors_made_by_other_tools(run: Runner, tmp_path: Path) -> None:
     run.well("embeddings", "import", tmp_path / "q.npz", "-o", tmp_path / "q", "--overwrite")
 
 
+def test_shards_merge_into_the_folder_of_one_run(
+    run: Runner, package: Path, data: Path, tmp_path: Path
+) -> None:
+    gallery = ["embed", package, "--data", data, "--split", "gallery"]
+    rows = []
+    for shard in ("3/3", "1/3", "2/3"):
+        part = run.well(*gallery, "--shard", shard, "-o", tmp_path / shard[0], "--json").json
+        assert part["shard"] == shard
+        rows.append(part["rows"])
+    assert "vectors of shard 2/3" in run.well(*gallery, "--shard", "2/3", "-o", tmp_path / "2").out
+    line = run.fails(*gallery, "--shard", "1/3", "-o", tmp_path / "2")
+    assert "another shard (2/3, not 1/3)" in line
+    parts, out = [tmp_path / name for name in "123"], tmp_path / "all"
+    assert "missing: 2/3;" in run.fails("embeddings", "merge", parts[0], parts[2], "-o", out)
+    merged = run.well("embeddings", "merge", *parts, "-o", out, "--json").json
+    whole = run.well(*gallery, "-o", tmp_path / "whole", "--json").json
+    assert merged == whole | {"out": str(out), "shards": 3}
+    assert merged["rows"] == sum(rows)
+    for name in ("manifest.json", "samples.csv", "vectors.npy"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    before = (out / "vectors.npy").stat().st_mtime_ns
+    assert run.well(*gallery, "-o", out, "--json").json == whole | {"out": str(out)}
+    assert (out / "vectors.npy").stat().st_mtime_ns == before
+    assert "already" in run.fails("embeddings", "merge", *parts, "-o", out)
+    again = run.well("embeddings", "merge", *parts, "-o", out, "--overwrite").out
+    assert f"{merged['rows']:,} vectors of 3 shards" in again
+
+
+def test_a_shard_without_pictures(run: Runner, package: Path, data: Path, tmp_path: Path) -> None:
+    picture = min((data / "query").iterdir())
+    for shard in ("1/2", "2/2"):
+        run.well("embed", package, picture, "--shard", shard, "-o", tmp_path / shard[0])
+    assert len(store.read_embeddings(tmp_path / "1")) == 0
+    run.well("embeddings", "merge", tmp_path / "2", tmp_path / "1", "-o", tmp_path / "all")
+    assert len(store.read_embeddings(tmp_path / "all")) == 1
+
+
 def test_unreadable_pictures(run: Runner, package: Path, data: Path, tmp_path: Path) -> None:
     for path in sorted((data / "query").iterdir())[:4]:
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -367,6 +404,9 @@ def test_errors_are_one_line_and_exit_1(
         ["embed", "p", "--data", "d", "-o", "out"],
         ["embed", "p", "a.jpg", "--layout", "table", "-o", "out"],
         ["embed", "p", "a.jpg", "-o", "out", "--batch", "1000000000"],
+        ["embed", "p", "a.jpg", "-o", "out", "--shard", "0/8"],
+        ["embed", "p", "a.jpg", "-o", "out", "--shard", "3"],
+        ["embeddings", "merge", "-o", "out"],
         ["package", "m", "out", "--size", "9x9", "--colour", "rgb", "--scale", "1e400"],
         ["export", "c", "out", "--size", "256"],
         ["package", "m.onnx", "out", "--size", "256x128"],

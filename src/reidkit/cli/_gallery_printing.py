@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,17 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from reidkit.cli._gallery_sources import Left
-    from reidkit.gallery import Answer, Crops, Enrolment, Person, PersonMatch, Thresholds
+    from reidkit.distributed import EnrolledParts
+    from reidkit.gallery import (
+        Answer,
+        Crops,
+        Enrolment,
+        Left,
+        Person,
+        PersonMatch,
+        Refused,
+        Thresholds,
+    )
     from reidkit.records import Progress
 
 _VERDICTS = {"same": "the same person", "unsure": "unsure", "unknown": "unknown"}
@@ -97,30 +107,45 @@ def print_enrolment(
     from reidkit.cli import _output
     from reidkit.gallery import enrolment_as_json
 
-    refused = enrolment.refused
     if as_json:
-        facts = {
-            "place": word_place(place),
-            "crops": total,
-            "junk": left.junk,
-            "distractors": left.distractors,
-        }
+        facts = {"place": word_place(place), "crops": total} | dataclasses.asdict(left)
         _output.print_json(facts | enrolment_as_json(enrolment))
     else:
         new = len(enrolment.ids) - enrolment.replaced
-        known = enrolment.replaced + enrolment.skipped
-        already = f"; {known:,} were there already" if known else ""
-        click.echo(f"{word_place(place)}: {new:,} crops enrolled{already}")
-        if left.describe():
-            click.echo(f"left out: {left.describe()}")
-        if refused:
-            click.echo(f"{len(refused):,} refused:")
-        for each in refused[:_NAMED]:
-            click.echo(f"  {click.format_filename(each.name)}: {each.reason}")
-        if len(refused) > _NAMED:
-            click.echo(f"  and {len(refused) - _NAMED:,} more (--json names all)")
-    if refused and len(refused) == total:
+        _print_counts(place, new, enrolment.replaced + enrolment.skipped, left)
+        _print_refused(enrolment.refused, len(enrolment.refused))
+    if enrolment.refused and len(enrolment.refused) == total:
         raise SystemExit(1)
+
+
+def print_enrolled_parts(enrolled: EnrolledParts, *, place: str, as_json: bool) -> None:
+    """Print what was enrolled of a data set; exit with 1 where nothing could be."""
+    from reidkit.cli import _output
+
+    if as_json:
+        _output.print_json({"place": word_place(place)} | dataclasses.asdict(enrolled))
+    else:
+        known = enrolled.replaced + enrolled.skipped
+        _print_counts(place, enrolled.added, known, enrolled.left)
+        _print_refused(enrolled.refused, enrolled.refused_count)
+    if enrolled.refused_count and enrolled.refused_count == enrolled.crops:
+        raise SystemExit(1)
+
+
+def _print_counts(place: str, new: int, known: int, left: Left) -> None:
+    already = f"; {known:,} were there already" if known else ""
+    click.echo(f"{word_place(place)}: {new:,} crops enrolled{already}")
+    if left.describe():
+        click.echo(f"left out: {left.describe()}")
+
+
+def _print_refused(refused: Sequence[Refused], count: int) -> None:
+    if count:
+        click.echo(f"{count:,} refused:")
+    for each in refused[:_NAMED]:
+        click.echo(f"  {click.format_filename(each.name)}: {each.reason}")
+    if count > _NAMED:
+        click.echo(f"  and {count - _NAMED:,} more (--json names them)")
 
 
 def print_people(people: list[Person]) -> None:

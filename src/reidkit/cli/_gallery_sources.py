@@ -12,34 +12,10 @@ import click
 from reidkit.cli import _options
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from reidkit.gallery import Crops
-    from reidkit.records import Samples
+    from reidkit.gallery import Crops, Left
 
 SPLIT = ("layout", "split", "zero_is_person")
 """Options of a data set's split, but for the data set."""
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """How many crops of a data set show nobody that can be enrolled."""
-
-    junk: int = 0
-    distractors: int = 0
-
-    def describe(self) -> str:
-        """Say it in words; empty where there are none."""
-        parts = []
-        if self.junk:
-            parts.append(f"{self.junk:,} junk crops (person -1)")
-        if self.distractors:
-            parts.append(
-                f"{self.distractors:,} distractors (person 0: nobody known; --zero-is-person if "
-                "it is somebody)"
-            )
-        return " and ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +34,7 @@ class Split:
             DatasetError: no data set.
         """
         from reidkit.datasets import find_layout, load_dataset
+        from reidkit.gallery import choose_people, make_crops
 
         if self.root is None or self.split is None:
             raise click.UsageError("--data needs --split: query, gallery or train")
@@ -81,33 +58,6 @@ def splits(command: Callable[..., None]) -> Callable[..., None]:
             is_flag=True,
             help="Person 0 is a person as any other (MSMT17, tables), not a distractor.",
         ),
-    )
-
-
-def choose_people(samples: Samples, *, zero_is_person: bool) -> tuple[NDArray[np.bool_], Left]:
-    """Mark the pictures (N,) that show somebody, and count the others."""
-    import numpy as np
-
-    from reidkit.records import JUNK
-
-    junk = samples.person_ids == JUNK
-    distractors = (samples.person_ids == 0) & (not zero_is_person)
-    return ~(junk | distractors), Left(
-        int(np.count_nonzero(junk)), int(np.count_nonzero(distractors))
-    )
-
-
-def make_crops(samples: Samples, *, camera: str = "", tags: Sequence[str] = ()) -> Crops:
-    """Make crops of samples; a camera below 0 is unknown."""
-    from reidkit.gallery import Crops
-
-    cameras = [camera or (str(i) if i >= 0 else "") for i in samples.camera_ids.tolist()]
-    return Crops.make(
-        len(samples),
-        people=[str(i) for i in samples.person_ids.tolist()],
-        cameras=cameras,
-        sources=list(samples.paths),
-        tags=[tuple(tags)] * len(samples),
     )
 
 

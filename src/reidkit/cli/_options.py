@@ -26,6 +26,17 @@ def absolute(text: str) -> Path:
     return Path(text).absolute()
 
 
+def address(text: str) -> str:
+    """Make a path absolute; a URI stays as it is."""
+    return text if "://" in text else str(absolute(text))
+
+
+def refuse_uris(*texts: str) -> None:
+    """Refuse URIs where a command works on this machine's files alone."""
+    if uris := [text for text in texts if "://" in text]:
+        raise click.UsageError(f"{uris[0]} is a URI: --engine ray reads and writes those")
+
+
 def size(text: str) -> tuple[int, int]:
     """Parse `256x128` into height and width in pixels."""
     parts = text.lower().split("x")

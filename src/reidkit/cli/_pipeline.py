@@ -15,7 +15,7 @@ from reidkit.embedding import embed, embed_into, plan_embeddings
 from reidkit.errors import DatasetError, ReidkitError
 from reidkit.models import Model
 from reidkit.records import Dataset, Embeddings, Samples, Scores
-from reidkit.store import EmbeddingsWriter
+from reidkit.store import EmbeddingsWriter, Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,18 @@ def embed_sides(
 
 
 def embed_samples(
-    model: Model, samples: Samples, running: _options.Running, out: Path | None, *, label: str
+    model: Model,
+    samples: Samples,
+    running: _options.Running,
+    out: Path | None,
+    *,
+    label: str,
+    shard: Shard | None = None,
 ) -> Embeddings:
-    """Embed in memory, or into the resumable folder `out`, with a bar called `label`."""
+    """Embed in memory, or into the resumable folder `out`, with a bar called `label`.
+
+    A `shard` needs a folder: only that part of the samples goes into it.
+    """
     with _output.progress_bar(label) as progress:
         if out is None:
             return embed(
@@ -133,7 +142,7 @@ def embed_samples(
                 skip_unreadable=running.skip_unreadable,
             )
         plan = plan_embeddings(model, batch=running.batch)
-        with EmbeddingsWriter(out, samples, plan) as writer:
+        with EmbeddingsWriter(out, samples, plan, shard) as writer:
             return embed_into(
                 writer,
                 model,

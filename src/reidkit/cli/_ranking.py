@@ -13,6 +13,7 @@ from reidkit.cli._options import add, gather
 
 if TYPE_CHECKING:
     from reidkit.comparing import Comparison
+    from reidkit.distributed import Cluster, Parts
     from reidkit.records import Embeddings, Scores
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -73,13 +74,18 @@ class Ranking:
             gallery = reranking.augment_gallery(
                 gallery, count=self.augment, metric=self.metric, memory=self.memory
             )
-        if self.pool:
-            query = reranking.pool_queries(query, metric=self.metric)
+        query = self.pool_queries(query)
         if self.expand is not None:
             query = reranking.expand_queries(
                 query, gallery, count=self.expand, metric=self.metric, memory=self.memory
             )
         return query, gallery
+
+    def pool_queries(self, query: Embeddings) -> Embeddings:
+        """Pool the queries, where that is asked for."""
+        from reidkit import reranking
+
+        return reranking.pool_queries(query, metric=self.metric) if self.pool else query
 
     def settings(self) -> dict[str, Any]:
         """Give what all functions of `scoring` take."""
@@ -96,6 +102,35 @@ class Ranking:
         from reidkit import scoring
 
         return scoring.evaluate(query, gallery, max_rank=self.max_rank, **self.settings())
+
+    def evaluate_parts(self, query: Embeddings, gallery: Parts, cluster: Cluster | None) -> Scores:
+        """Score queries, pooled, against a gallery in parts: on a cluster, or in here."""
+        from reidkit import distributed
+        from reidkit.reranking import KReciprocal
+        from reidkit.scoring import PROTOCOLS as KNOWN
+
+        metric = self.choose_metric()
+        with distributed.open_tasks(cluster, memory=self.memory) as tasks:
+            settings: dict[str, Any] = {"protocol": KNOWN[self.protocol], "tasks": tasks}
+            settings["max_rank"] = self.max_rank
+            if isinstance(metric, KReciprocal):
+                return distributed.evaluate_reranked(query, gallery, metric=metric, **settings)
+            return distributed.evaluate_parts(query, gallery, metric=self.metric, **settings)
+
+    def list_whole(self) -> list[str]:
+        """Name the options given that need the whole gallery in one process."""
+        given = {
+            "--expand": self.expand is not None,
+            "--augment": self.augment is not None,
+            "--rank-device": self.rank_device != "cpu",
+        }
+        return [name for name, is_given in given.items() if is_given]
+
+    def needs_whole(self) -> bool:
+        """Tell whether this process needs the whole gallery, having no cluster."""
+        from reidkit.scoring import PROTOCOLS as KNOWN
+
+        return self.rerank or bool(self.list_whole() or KNOWN[self.protocol].trials)
 
     def list_changes(self) -> list[str]:
         """Name the options given that change scores, so that no calibrated threshold holds."""

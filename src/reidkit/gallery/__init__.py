@@ -30,6 +30,7 @@ from reidkit.gallery._json import (
     stats_from_json,
 )
 from reidkit.gallery._names import check_name, check_tags
+from reidkit.gallery._people import Left, Naming, choose_people, make_crops
 from reidkit.gallery._pictures import Picture, decode_picture, keep_picture, read_picture
 from reidkit.gallery._quality import Quality, measure_sharpness
 from reidkit.gallery._reembedding import Reembedded
@@ -64,6 +65,8 @@ __all__ = [
     "Found",
     "Gallery",
     "KeptPictures",
+    "Left",
+    "Naming",
     "Person",
     "PersonMatch",
     "Picture",
@@ -82,6 +85,7 @@ __all__ = [
     "audit_from_json",
     "check_name",
     "check_tags",
+    "choose_people",
     "create_store",
     "crops_as_json",
     "crops_from_json",
@@ -94,6 +98,7 @@ __all__ = [
     "join_crops",
     "join_enrolments",
     "keep_picture",
+    "make_crops",
     "measure_sharpness",
     "open_store",
     "parse_period",

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from reidkit.cli import _gallery_options, _gallery_sources, _gallery_tables, _options
-from reidkit.cli._gallery_sources import Left
+from reidkit.cli import _engine, _gallery_options, _gallery_sources, _gallery_tables, _options
 
 if TYPE_CHECKING:
-    from reidkit.gallery import Crops
+    from reidkit.distributed import Enrolling
+    from reidkit.gallery import Crops, Left, Naming
     from reidkit.records import Embeddings
 
 
@@ -26,6 +26,11 @@ class Labels:
     camera: str | None = None
     time: float | None = None
     tag: tuple[str, ...] = ()
+
+    @property
+    def naming(self) -> Naming | None:
+        """How people are called by their pictures' paths, if they are."""
+        return cast("Naming | None", self.person_from)
 
 
 def _labels(command: Callable[..., None]) -> Callable[..., None]:
@@ -61,10 +66,11 @@ def _labels(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--embeddings",
-    type=_options.FOLDER,
-    help="Vectors that this gallery's model made already; with --csv as the export of a gallery, "
-    "whose rows then say whom they show.",
+    type=_options.address,
+    help="Vectors that this gallery's model made already, a folder or a data set in parts; with "
+    "--csv as the export of a gallery, whose rows then say whom they show.",
 )
+@_engine.engine_options
 @_gallery_options.needed
 @click.option("--batch", type=click.IntRange(1, 4096), help="Pictures a run of the engine.")
 @_gallery_options.package
@@ -76,7 +82,8 @@ def command(
     labels: Labels,
     source: _gallery_sources.Split,
     table: Path | None,
-    embeddings: Path | None,
+    embeddings: str | None,
+    engine: _engine.Engine,
     needed: _gallery_options.Needed,
     batch: int | None,
     package: Path | None,
@@ -91,6 +98,9 @@ def command(
     A person's crop that is there already is known by its bytes: after a crash or Ctrl-C the same
     command goes on where it stopped. Crops that cannot be read, or are refused, are named; the
     exit code is 1 only where all were.
+
+    A data set is enrolled part by part; with --engine ray by tasks on a cluster at once, which
+    needs a gallery in PostgreSQL.
     """
     from reidkit.cli import _gallery_printing
     from reidkit.gallery import Gallery
@@ -100,12 +110,18 @@ def command(
         raise click.UsageError("give one of: PICTURES, --data, --csv, --embeddings")
     _refuse_unused(pictures=bool(pictures), table=table, embeddings=embeddings)
     actor = _gallery_options.find_actor()
+    if embeddings is not None and table is None and _is_data_set(embeddings):
+        enrolling = _plan_parts(place, package, source, labels, actor)
+        _add_parts(embeddings, enrolling, engine, as_json=as_json)
+        return
+    if engine.engine is not None:
+        raise click.UsageError("--engine: only together with --embeddings and a data set in parts")
     with (
         Gallery.open(place, package=package, device=device) as gallery,
         _gallery_printing.progress_bar("adding") as progress,
     ):
         if embeddings is not None:
-            vectors, crops, left = _read_embeddings(embeddings, source, labels, table)
+            vectors, crops, left = _read_embeddings(Path(embeddings), source, labels, table)
             progress(0, len(crops))
             done = gallery.add_embeddings(vectors, crops, progress=progress, actor=actor)
         else:
@@ -117,11 +133,13 @@ def command(
     _gallery_printing.print_enrolment(done, len(crops), left, place=place, as_json=as_json)
 
 
-def _refuse_unused(*, pictures: bool, table: Path | None, embeddings: Path | None) -> None:
+def _refuse_unused(*, pictures: bool, table: Path | None, embeddings: str | None) -> None:
     """Refuse options that what is enrolled leaves no use for."""
     refuse = _gallery_options.refuse_options
     if not pictures:
-        refuse(["person", "person_from", "time"], "only for PICTURES")
+        refuse(["person", "time"], "only for PICTURES")
+        if embeddings is None or table is not None:
+            refuse(["person_from"], "only for PICTURES and --embeddings")
     if table is not None:
         refuse(["camera", "tag"], "not with --csv, which says them itself")
         refuse([*_gallery_sources.SPLIT], "not with --csv")
@@ -136,6 +154,8 @@ def _refuse_unused(*, pictures: bool, table: Path | None, embeddings: Path | Non
 def _read_crops(
     pictures: tuple[Path, ...], labels: Labels, source: _gallery_sources.Split, table: Path | None
 ) -> tuple[Crops, Left]:
+    from reidkit.gallery import Left
+
     if source.root is not None:
         return source.read(labels.camera or "", labels.tag)
     if table is not None:
@@ -151,11 +171,50 @@ def _read_embeddings(
     folder: Path, source: _gallery_sources.Split, labels: Labels, table: Path | None
 ) -> tuple[Embeddings, Crops, Left]:
     from reidkit import store
+    from reidkit.gallery import Left, choose_people, make_crops
 
     found = store.read_embeddings(folder)
     if table is not None:
         return found, _gallery_tables.read_rows(table, found.samples.paths.tolist()), Left()
-    keep, left = _gallery_sources.choose_people(found.samples, zero_is_person=source.zero_is_person)
-    found = found.select(keep)
-    crops = _gallery_sources.make_crops(found.samples, camera=labels.camera or "", tags=labels.tag)
+    left = Left()
+    if labels.person_from is None:
+        keep, left = choose_people(found.samples, zero_is_person=source.zero_is_person)
+        found = found.select(keep)
+    crops = make_crops(
+        found.samples, camera=labels.camera or "", tags=labels.tag, naming=labels.naming
+    )
     return found, crops, left
+
+
+def _is_data_set(address: str) -> bool:
+    from reidkit import distributed
+
+    return distributed.is_data_set(address)
+
+
+def _plan_parts(
+    place: str, package: Path | None, source: _gallery_sources.Split, labels: Labels, actor: str
+) -> Enrolling:
+    from reidkit.distributed import Enrolling
+
+    return Enrolling(
+        place,
+        package,
+        labels.camera or "",
+        labels.tag,
+        labels.naming,
+        source.zero_is_person,
+        actor,
+    )
+
+
+def _add_parts(
+    address: str, enrolling: Enrolling, engine: _engine.Engine, *, as_json: bool
+) -> None:
+    from reidkit.cli import _gallery_printing
+    from reidkit.distributed import enrol_parts, open_data_set, open_tasks
+
+    cluster = engine.cluster() if engine.engine else None
+    with open_tasks(cluster) as tasks, _gallery_printing.progress_bar("adding") as progress:
+        done = enrol_parts(open_data_set(address), enrolling, tasks=tasks, progress=progress)
+    _gallery_printing.print_enrolled_parts(done, place=enrolling.place, as_json=as_json)

@@ -43,14 +43,14 @@ def command(
     A run that was killed while it filled the gallery goes on with `gallery add`.
     """
     from reidkit.cli import _gallery_printing
-    from reidkit.gallery import Gallery
+    from reidkit.gallery import Gallery, Left
 
     if not source.root:
         unused = (*_gallery_sources.SPLIT, *_gallery_options.NEEDED)
         _gallery_options.refuse_options(unused, "only together with --data")
     if not pictures:
         _gallery_options.refuse_options(["largest_picture"], "not together with --no-pictures")
-    crops, left = source.read("", ()) if source.root else (None, _gallery_sources.Left())
+    crops, left = source.read("", ()) if source.root else (None, Left())
     kept = _gallery_options.Kept(pictures, largest_picture).kept()
     actor = _gallery_options.find_actor()
     with Gallery.create(place, package, pictures=kept, actor=actor) as gallery:

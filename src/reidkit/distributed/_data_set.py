@@ -1,0 +1,106 @@
+"""A finished embeddings data set, which may be far larger than memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reidkit.distributed._parts import read_manifest, read_part, read_unreadable
+from reidkit.distributed._places import Place, find_place
+from reidkit.errors import StoreError, UnreadableImage
+from reidkit.records import Embeddings, Samples
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Embeddings in parts; they are read where they are used.
+
+    Fields:
+        place: where it is.
+        parts: the files' names, and `rows` of each (P,).
+        dimension: the length D of each vector.
+        model_sha256, contract_sha256: what made the vectors.
+        unreadable: how many pictures were left out.
+    """
+
+    place: Place
+    parts: tuple[str, ...]
+    rows: tuple[int, ...]
+    dimension: int
+    model_sha256: str | None
+    contract_sha256: str | None
+    unreadable: int
+
+    def __len__(self) -> int:
+        return sum(self.rows)
+
+    def read(self, part: int) -> Embeddings:
+        """Read one part, (n, D), and check it.
+
+        Raises:
+            StoreError: it is missing or damaged.
+            IntegrityError: its vectors were changed.
+        """
+        found = read_part(self.place, self.parts[part])
+        shape = (self.rows[part], self.dimension)
+        if found.vectors.shape != shape:
+            raise StoreError(
+                f"{self.place}: {self.parts[part]} holds {found.vectors.shape}, the manifest says "
+                f"{shape}"
+            )
+        return dataclasses.replace(
+            found, model_sha256=self.model_sha256, contract_sha256=self.contract_sha256
+        )
+
+    def list_unreadable(self) -> Iterator[UnreadableImage]:
+        """Give the pictures that were left out, and why."""
+        return read_unreadable(self.place)
+
+    def collect(self) -> Embeddings:
+        """Read all of it into memory, as `embed` would have given it."""
+        vectors = np.empty((len(self), self.dimension), np.float32)
+        paths: list[str] = []
+        people = np.empty(len(self), np.int64)
+        cameras = np.empty(len(self), np.int64)
+        row = 0
+        for part in range(len(self.parts)):
+            found = self.read(part)
+            rows = slice(row, row + len(found))
+            vectors[rows] = found.vectors
+            paths += found.samples.paths.tolist()
+            people[rows], cameras[rows] = found.samples.person_ids, found.samples.camera_ids
+            row = rows.stop
+        return Embeddings(
+            vectors,
+            Samples.from_columns(paths, people, cameras),
+            self.model_sha256,
+            self.contract_sha256,
+            tuple(self.list_unreadable()),
+        )
+
+
+def open_data_set(address: str | Path | Place) -> DataSet:
+    """Open a finished data set.
+
+    Raises:
+        StoreError: not a data set, an unfinished or a damaged one.
+        FormatError: written in another format number.
+    """
+    place = address if isinstance(address, Place) else find_place(address)
+    manifest = read_manifest(place)
+    try:
+        return DataSet(
+            place,
+            tuple(str(name) for name, _, _ in manifest["parts"]),
+            tuple(int(rows) for _, rows, _ in manifest["parts"]),
+            int(manifest["dimension"]),
+            manifest["model_sha256"],
+            manifest["contract_sha256"],
+            int(manifest["unreadable"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{place} is damaged ({error!r}); embed again") from error

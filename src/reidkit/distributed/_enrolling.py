@@ -1,0 +1,127 @@
+"""An embeddings data set into a gallery, part by part: by this process, or by many tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reidkit.distributed._data_set import DataSet
+from reidkit.distributed._tasks import HERE, Tasks
+from reidkit.errors import ArgumentError
+from reidkit.gallery import (
+    Enrolment,
+    Gallery,
+    Left,
+    Naming,
+    Refused,
+    choose_people,
+    is_postgres,
+    make_crops,
+)
+from reidkit.records import Progress
+
+_NAMED = 1000
+"""Refused crops that are named; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolling:
+    """Where crops go and what is said of them.
+
+    Fields:
+        place: the gallery, and `package` its model package; `None` for the one it was made with.
+        camera: of all crops; by default each has its own.
+        tags: of all crops.
+        naming: how people are called: by number, or by their pictures' paths.
+        zero_is_person: person 0 is somebody, not a distractor.
+        actor: who is written into the audit.
+    """
+
+    place: str
+    package: Path | None = None
+    camera: str = ""
+    tags: Sequence[str] = ()
+    naming: Naming | None = None
+    zero_is_person: bool = False
+    actor: str = "library"
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledParts:
+    """What became of the crops of a data set, in numbers; see `gallery.Enrolment`.
+
+    `refused` names some of the `refused_count` crops.
+    """
+
+    crops: int = 0
+    added: int = 0
+    replaced: int = 0
+    skipped: int = 0
+    refused_count: int = 0
+    refused: tuple[Refused, ...] = ()
+    left: Left = Left()  # noqa: RUF009 - frozen
+
+
+def enrol_parts(
+    data: DataSet,
+    enrolling: Enrolling,
+    *,
+    tasks: Tasks = HERE,
+    progress: Progress | None = None,
+) -> EnrolledParts:
+    """Enrol the crops of a data set; those that are there already are known by their vectors.
+
+    Several tasks can write to a PostgreSQL gallery at once, and reach it by its address. Its
+    index, if it has one, is built by the database: faster after enrolling than before.
+
+    Raises:
+        ArgumentError: several tasks at once into a gallery in a folder, which one process writes.
+        MismatchError: the vectors are of another model or input contract.
+        GalleryError, StoreError: the gallery, or a part, cannot be used.
+    """
+    if tasks.at_once > 1 and not is_postgres(enrolling.place):
+        raise ArgumentError(
+            f"{enrolling.place} is a folder, which one process writes: enrol without an engine, or "
+            "keep the gallery in PostgreSQL"
+        )
+    enrolled, rows = EnrolledParts(), 0
+    _report(progress, 0, len(data))
+    for part, done, left in tasks.run(_enrol, (data, enrolling), range(len(data.parts))):
+        enrolled = _add(enrolled, done, left)
+        rows += data.rows[part]
+        _report(progress, rows, len(data))
+    return enrolled
+
+
+def _enrol(shared: tuple[DataSet, Enrolling], part: int) -> tuple[int, Enrolment, Left]:
+    data, enrolling = shared
+    found = data.read(part)
+    left = Left()
+    if enrolling.naming is None:
+        keep, left = choose_people(found.samples, zero_is_person=enrolling.zero_is_person)
+        found = found.select(keep)
+    crops = make_crops(
+        found.samples, camera=enrolling.camera, tags=enrolling.tags, naming=enrolling.naming
+    )
+    with Gallery.open(enrolling.place, package=enrolling.package) as gallery:
+        return part, gallery.add_embeddings(found, crops, actor=enrolling.actor), left
+
+
+def _add(enrolled: EnrolledParts, done: Enrolment, left: Left) -> EnrolledParts:
+    return dataclasses.replace(
+        enrolled,
+        crops=enrolled.crops + len(done.ids) + done.skipped + len(done.refused),
+        added=enrolled.added + len(done.ids) - done.replaced,
+        replaced=enrolled.replaced + done.replaced,
+        skipped=enrolled.skipped + done.skipped,
+        refused_count=enrolled.refused_count + len(done.refused),
+        refused=(*enrolled.refused, *done.refused)[:_NAMED],
+        left=enrolled.left + left,
+    )
+
+
+def _report(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress(done, total)

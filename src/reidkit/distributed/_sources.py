@@ -1,0 +1,138 @@
+"""What is to be embedded, cut into the pieces that tasks read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from reidkit.datasets.images import SUFFIXES
+from reidkit.distributed._arrow import arrow, parquet
+from reidkit.distributed._crops import ParquetShard, Pictures, Piece, TarShard
+from reidkit.distributed._places import Place, find_place, show_address
+from reidkit.errors import DatasetError, StoreError, name_some
+from reidkit.records import JUNK, Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is to be embedded: numbered pieces, in the order that their vectors will have.
+
+    Fields:
+        pieces: what tasks read.
+        rows: the pictures in it; `None` where only reading the shards will tell.
+        sha256: of the names and ids of the pictures, or of the shards' names.
+    """
+
+    pieces: tuple[Piece, ...]
+    rows: int | None
+    sha256: str
+
+
+def find_source(addresses: Sequence[str], *, size: int) -> Source:
+    """Find pictures and shards: files and folders on this machine or in an object store.
+
+    A folder stands for the files below it, in sorted order: pictures, tar files (`.tar`), Parquet
+    files (`.parquet`). Pictures are cut into pieces of `size`.
+
+    Raises:
+        DatasetError: an address does not exist, or a folder holds none of these.
+        StoreError: a shard, or the file system, cannot be read.
+    """
+    pieces: list[Piece] = []
+    for address in addresses:
+        place = find_place(address)
+        files = place.list_files() if place.is_folder() else [place]
+        if not files or (files == [place] and not place.exists()):
+            found = "holds no files" if place.is_folder() else "does not exist"
+            raise DatasetError(f"{place} {found}")
+        pieces += _cut(place, files, size)
+    return _describe(pieces)
+
+
+def cut_samples(samples: Samples, *, size: int) -> Source:
+    """Cut samples into pieces of `size` pictures.
+
+    Raises:
+        DatasetError: the name of a picture is not UTF-8, which Parquet demands.
+    """
+    _check_names(samples.paths.tolist())
+    columns = (samples.paths, samples.person_ids, samples.camera_ids)
+    pieces: list[Piece] = []
+    for start in range(0, len(samples), size):
+        names, people, cameras = (column[start : start + size].tolist() for column in columns)
+        pieces.append(Pictures("", tuple(names), tuple(people), tuple(cameras)))
+    return _describe(pieces)
+
+
+def _cut(place: Place, files: Sequence[Place], size: int) -> Iterator[Piece]:
+    """Cut the files below an address; pictures between two shards stay in order."""
+    pictures: list[Place] = []
+    known = False
+    for file in files:
+        suffix = file.suffix
+        if suffix in SUFFIXES:
+            pictures.append(file)
+        elif suffix in (".tar", ".parquet"):
+            yield from _cut_pictures(pictures, size)
+            pictures = []
+            yield from [TarShard(file)] if suffix == ".tar" else _cut_parquet(file)
+        known = known or suffix in SUFFIXES | {".tar", ".parquet"}
+    yield from _cut_pictures(pictures, size)
+    if not known:
+        kinds = ", ".join(sorted(SUFFIXES | {".tar", ".parquet"}))
+        raise DatasetError(f"{place} holds neither pictures nor shards ({kinds})")
+
+
+def _cut_pictures(pictures: Sequence[Place], size: int) -> Iterator[Pictures]:
+    names = [place.below or place.address for place in pictures]
+    _check_names(names)
+    root = pictures[0].address if pictures and pictures[0].below else ""
+    for start in range(0, len(names), size):
+        part = tuple(names[start : start + size])
+        nobody = (JUNK,) * len(part)
+        yield Pictures(root, part, nobody, nobody)
+
+
+def _cut_parquet(file: Place) -> Iterator[ParquetShard]:
+    try:
+        with file.open() as opened:
+            groups = parquet().ParquetFile(opened).metadata.num_row_groups
+    except arrow().ArrowException as error:
+        raise StoreError(f"{file} is not a Parquet file, or a damaged one: {error}") from error
+    for group in range(groups):
+        yield ParquetShard(file, group)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    bad = [ascii(name) for name in names if not _is_utf8(name)]
+    if bad:
+        raise DatasetError(
+            f"{len(bad)} file names are not UTF-8, which Parquet demands: rename {name_some(bad)}"
+        )
+
+
+def _is_utf8(name: str) -> bool:
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _describe(pieces: Sequence[Piece]) -> Source:
+    """Count and hash; the hash says nothing of how pictures are cut, nor of options."""
+    digest = hashlib.sha256()
+    rows: int | None = 0
+    for piece in pieces:
+        match piece:
+            case Pictures():
+                root = show_address(piece.root)
+                columns = (piece.names, piece.person_ids, piece.camera_ids)
+                for row in zip(*columns, strict=True):
+                    digest.update(json.dumps([root, *row]).encode())
+                rows = None if rows is None else rows + len(piece.names)
+            case TarShard():
+                digest.update(json.dumps(["tar", str(piece.place)]).encode())
+                rows = None
+            case ParquetShard():
+                digest.update(json.dumps([str(piece.place), piece.group]).encode())
+                rows = None
+    return Source(tuple(pieces), rows, digest.hexdigest())
