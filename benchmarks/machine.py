@@ -8,7 +8,17 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-LIBRARIES = ("numpy", "onnxruntime", "pillow", "simplejpeg", "openvino", "nncf", "torch")
+LIBRARIES = (
+    "numpy",
+    "onnxruntime",
+    "pillow",
+    "simplejpeg",
+    "openvino",
+    "nncf",
+    "torch",
+    "ray",
+    "pyarrow",
+)
 
 
 def describe_machine() -> dict[str, object]:

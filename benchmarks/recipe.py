@@ -1,7 +1,9 @@
 """What each part of the recipe is worth: scores on drawn people that training has not seen.
 
     colours       no network: histograms of colours in horizontal stripes
-    untrained     the network as training starts with it
+    untrained     the network at random weights
+    pretrained    trained to tell other drawn people apart, with the classifier's loss alone: where
+                  all further rows start, as the strong baseline starts from ImageNet's weights
     softmax       trained with the classifier's loss alone, on shuffled pictures
     triplet       and the triplet loss, on people's pictures side by side: the strong baseline's
                   own start
@@ -9,8 +11,8 @@
                   one more part of the recipe each, in the order of the strong baseline's table
     re-ranking    the network of `centre`, its ranked lists re-ranked
 
-Networks start from random weights, not from ImageNet's, and see a twelfth of the epochs: the rate
-and its schedule are chosen for that (SGD, a cosine), the same for every row.
+Networks see a twelfth of the strong baseline's epochs: the schedule is chosen for that (a cosine),
+the same for every row.
 
 Every run that ends is a line in benchmarks/records/recipe.jsonl and is not run again with the
 same settings, so the table can be made in pieces, also by several processes at once (give them
@@ -81,7 +83,8 @@ def parse() -> argparse.Namespace:
     arguments.add_argument("--width", type=int, default=32)
     arguments.add_argument("--batch", type=int, default=64)
     arguments.add_argument("--optimiser", choices=("adam", "adamw", "sgd"), default="sgd")
-    arguments.add_argument("--learning-rate", type=float, default=0.05)
+    arguments.add_argument("--learning-rate", type=float, default=0.02)
+    arguments.add_argument("--pretraining-rate", type=float, default=0.05, help="SGD's")
     arguments.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--folder", type=Path, help="keeps the pictures, and unfinished runs")
@@ -96,6 +99,7 @@ def describe_settings(options: argparse.Namespace) -> Line:
     return {
         **{name: getattr(options, name) for name in names},
         "learning_rate": options.learning_rate,
+        "pretraining_rate": options.pretraining_rate,
         "device": options.device,
         "data_seed": DATA_SEED,
     }

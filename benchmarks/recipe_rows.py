@@ -23,10 +23,11 @@ from reidkit.records import Dataset, Embeddings, Samples, Scores
 from reidkit.reranking import KReciprocal
 from reidkit.scoring import evaluate
 from reidkit.training import Recipe, train
+from reidkit.training._initialising import load_pretrained
 from reidkit.training._network import build_network, load_arrays
 from reidkit.training._runtime import as_model
 
-DATA_SEED = 7
+DATA_SEED, OTHER_SEED = 7, 8
 CAMERAS = 6
 
 START: dict[str, Any] = {
@@ -54,7 +55,8 @@ TRICKS: dict[str, tuple[str, ...]] = {
 """The fields that each row takes from the whole recipe, beside those of the rows above it."""
 
 FULL, RERANKED = "centre", "re-ranking"
-ROWS = ("colours", "untrained", *TRICKS, RERANKED)
+BEFORE = ("colours", "untrained", "pretrained")
+ROWS = (*BEFORE, *TRICKS, RERANKED)
 MEASURES = ("mAP", "rank1", "mINP")
 
 _STRIPES, _LEVELS = 6, 8
@@ -92,13 +94,22 @@ def has_stride(architecture: str) -> bool:
     return not architecture.startswith("osnet")
 
 
-def load_people(folder: Path, people: int) -> Dataset:
+def load_people(folder: Path, people: int, seed: int = DATA_SEED) -> Dataset:
     """Draw people to train on and others to test on, unless they are there already."""
-    root = folder / f"people-{people}"
+    root = folder / f"people-{people}-{seed}"
     if not root.exists():
         print(f"drawing {people} people to train on and {people} others", flush=True)
-        draw_dataset(root, people=people, cameras=CAMERAS, seed=DATA_SEED)
+        draw_dataset(root, people=people, cameras=CAMERAS, seed=seed)
     return load_dataset("market1501", root)
+
+
+def pretrain(seed: int, settings: Line, folder: Path) -> Path:
+    """Train a network on other people by the plain recipe, unless that is done; its weights."""
+    place = folder / "pretrained" / f"{seed}-{disk.sha256_json(settings)[:8]}"
+    rate = settings["pretraining_rate"]
+    recipe = make_recipe("softmax", seed, settings | {"learning_rate": rate, "optimiser": "sgd"})
+    others = load_people(folder, settings["people"], OTHER_SEED)
+    return train(others, recipe, place).checkpoint("last")
 
 
 def run_row(row: str, seed: int, dataset: Dataset, settings: Line, folder: Path) -> list[Line]:
@@ -111,6 +122,9 @@ def run_row(row: str, seed: int, dataset: Dataset, settings: Line, folder: Path)
         found[row] = measure(evaluate(*sides))
     else:
         place = folder / "runs" / f"{row}-{seed}-{disk.sha256_json(settings)[:8]}"
+        if row != "untrained":
+            weights = pretrain(seed, settings, folder)
+            recipe = dataclasses.replace(recipe, pretrained=str(weights))
         try:
             sides = embed_row(row, recipe, dataset, place)
             found[row] = measure(evaluate(*sides))
@@ -129,9 +143,11 @@ def run_row(row: str, seed: int, dataset: Dataset, settings: Line, folder: Path)
 
 
 def embed_row(row: str, recipe: Recipe, dataset: Dataset, place: Path) -> list[Embeddings]:
-    """Train the network of a row, unless it is the untrained one, and embed the test people."""
-    if row == "untrained":
+    """Train the network of a row, where it is a trained one, and embed the test people."""
+    if row in BEFORE:
         network = build_network(recipe.network(None), seed=recipe.seed)
+        if recipe.pretrained:
+            load_pretrained(network, recipe.network(None), recipe.pretrained)
     else:
         run = train(dataset, recipe, place)
         network = build_network(recipe.network(run.classes), seed=recipe.seed)

@@ -22,7 +22,7 @@ from tests.test_benchmarking import write_fake
 
 pytestmark = pytest.mark.slow
 
-PICTURES, SIZE, BATCH = 640, 16, 16
+PICTURES, SIZE, BATCH = 320, 8, 8
 PARTS = PICTURES // SIZE
 LIMIT = 120
 """Seconds after which a run that does not come to its end is a failure."""
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_fake(root / "package")
     (root / "pictures").mkdir()
     first = root / "pictures" / "000.png"
-    write_picture(first, 0, height=1200, width=600)
+    write_picture(first, 0, height=900, width=450)
     for number in range(1, PICTURES):
         os.link(first, root / "pictures" / f"{number:03}.png")
     return root
