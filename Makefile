@@ -47,5 +47,5 @@ $(VENV)/.dev: $(VENV)/.base
 	touch $@
 
 $(VENV)/.test: $(VENV)/.dev
-	$(PIP) --editable '.[dev,torch,openvino,serve,client,postgres,tensorboard]'
+	$(PIP) --editable '.[dev,torch,openvino,serve,client,postgres,ray,tensorboard]'
 	touch $@

@@ -1,9 +1,8 @@
 """Embedding on Ray beside embedding here: overhead a picture, two workers, memory.
 
     overhead    seconds a picture of `reidkit embed --engine ray` and of `reidkit embed`, for a
-                fake engine that takes no time (20,000 pictures) and for ResNet-50 (fewer: an
-                engine's time a picture does not depend on how many follow), each in processes of
-                its own, in turns; with and without the engine's start
+                fake engine that takes no time and for ResNet-50, each in processes of its own, in
+                turns; with and without the engine's start
     workers     one actor with one thread against two
     memory      the most memory that all processes of a run take up together, at three sizes
 
@@ -62,7 +61,7 @@ def parse() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     arguments.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS))
     arguments.add_argument("--pictures", type=int, default=20_000)
-    arguments.add_argument("--resnet-pictures", type=int, default=1_000)
+    arguments.add_argument("--resnet-rounds", type=int, default=1)
     arguments.add_argument("--sizes", type=_list_sizes, default=[20_000, 50_000, 100_000])
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--folder", type=Path, help="keeps the pictures")
@@ -80,14 +79,13 @@ class Bench:
     def measure_overhead(self) -> Line:
         """Give seconds a picture, here and on Ray, for two engines."""
         found = {}
-        for kind, count in (
-            ("fake", self.options.pictures),
-            ("resnet50", self.options.resnet_pictures),
-        ):
-            package, pictures = self.make_package(kind), self.draw(count)
+        count, pictures = self.options.pictures, self.draw(self.options.pictures)
+        rounds = {"fake": self.options.rounds, "resnet50": self.options.resnet_rounds}
+        for kind, times in rounds.items():
+            package = self.make_package(kind)
             few = self.draw(_START)
             runs: dict[str, list[float]] = {name: [] for name in ("here", "ray", "start")}
-            for _ in range(self.options.rounds):
+            for _ in range(times):
                 runs["here"].append(self.embed(package, pictures)["seconds"])
                 runs["ray"].append(self.embed(package, pictures, *_RAY)["seconds"])
                 runs["start"].append(
@@ -98,14 +96,14 @@ class Bench:
 
     def measure_workers(self) -> Line:
         """Give the gain of a second actor: each has one thread, and reading shares the cores."""
-        package, pictures = self.make_package("resnet50"), self.draw(self.options.resnet_pictures)
+        package, pictures = self.make_package("resnet50"), self.draw(_FEW)
         runs: dict[str, list[float]] = {"1": [], "2": []}
         for _ in range(self.options.rounds):
             for actors, seconds in runs.items():
                 given = (*_RAY, "--actors", actors, "--threads", "1")
                 seconds.append(self.embed(package, pictures, *given)["seconds"])
         one, two = (statistics.median(seconds) for seconds in runs.values())
-        return {"pictures": len(_list(pictures)), "seconds": runs, "gain": one / two}
+        return {"pictures": _FEW, "seconds": runs, "gain": one / two}
 
     def measure_memory(self) -> Line:
         """Give the most memory of all processes of a run, at growing sizes."""
@@ -158,8 +156,8 @@ class Bench:
 
 
 _RAY = ("--engine", "ray", "--address", "local")
-_START = 64
-"""Pictures of a run that is nearly all start."""
+_START, _FEW = 64, 1_000
+"""Pictures of a run that is nearly all start, and of one that is not."""
 
 
 class Watch:
@@ -201,10 +199,6 @@ def _compare(runs: dict[str, list[float]], count: int) -> Line:
         "overhead_ms_a_picture_after_start": 1000 * (ray - start - here) / count,
         "overhead_after_start": (ray - start) / here - 1,
     }
-
-
-def _list(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.jpg"))
 
 
 def _list_sizes(text: str) -> list[int]:

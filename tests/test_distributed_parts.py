@@ -97,6 +97,33 @@ def test_writing_a_part_again_changes_nothing_and_forgets_old_faults(out: Place)
     assert len(list(out.local.glob("unreadable/*"))) == 1
 
 
+def test_a_stale_table_of_faults_is_not_read(out: Place) -> None:
+    """A run that is killed between the vectors and the old table leaves that behind."""
+    write(out)
+    stale = out / "unreadable" / "part-000000-0000.parquet"
+    stale.write_bytes((out / "unreadable" / "part-000000-0001-last.parquet").read_bytes())
+    parts = count_parts(out)
+    assert [part.unreadable for part in parts] == [0, 1, 1]
+    finish(out, PLAN, parts)
+    assert [image.path for image in open_data_set(out).list_unreadable()] == ["d", "x.tar"]
+
+
+def test_a_part_that_was_mended_is_complete_before_its_faults_are_gone(
+    out: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(out)
+    monkeypatch.setattr(Place, "write_bytes", _break)
+    mended = dataclasses.replace(ABOUT[1], unreadable=(), rows=())
+    with pytest.raises(StoreError):
+        write_part(out, mended, VECTORS[3:])
+    assert [part.unreadable for part in count_parts(out)] == [0, 1, 1]
+    assert (out / "unreadable" / "part-000000-0001-last.parquet").exists()
+
+
+def _break(*_: object) -> None:
+    raise StoreError("the disk is full")
+
+
 def test_parts_are_counted_from_their_files(out: Place) -> None:
     assert write(out) == count_parts(out)
     assert list_done(out) == {0: {0: False, 1: True}, 1: {0: True}}

@@ -234,6 +234,15 @@ def test_what_would_wait_for_ever_is_refused(
         share_out(has, cluster, device)
 
 
+def test_parts_do_not_go_into_a_folder_that_is_embedded(package: Package, samples: Samples) -> None:
+    folder = Path(samples.paths[0]).parent
+    source = find_source([str(folder)], size=SIZE)
+    assert plan(package, source, f"{folder}-beside").out.local == Path(f"{folder}-beside")
+    for out in (folder, folder / "vectors"):
+        with pytest.raises(ArgumentError, match="which is embedded: choose another place"):
+            plan(package, source, out)
+
+
 def test_sizes_hold_whole_batches(package: Package) -> None:
     assert choose_size(package, size=None, batch=None) == (512, 16)
     assert choose_size(package, size=100, batch=16) == (112, 16)

@@ -21,22 +21,26 @@ class DataSet:
 
     Fields:
         place: where it is.
-        parts: the files' names, and `rows` of each (P,).
+        parts: the files' names, `rows` of each and how many pictures were `left_out` there; (P,).
         dimension: the length D of each vector.
         model_sha256, contract_sha256: what made the vectors.
-        unreadable: how many pictures were left out.
     """
 
     place: Place
     parts: tuple[str, ...]
     rows: tuple[int, ...]
+    left_out: tuple[int, ...]
     dimension: int
     model_sha256: str | None
     contract_sha256: str | None
-    unreadable: int
 
     def __len__(self) -> int:
         return sum(self.rows)
+
+    @property
+    def unreadable(self) -> int:
+        """How many pictures were left out."""
+        return sum(self.left_out)
 
     def read(self, part: int) -> Embeddings:
         """Read one part, (n, D), and check it.
@@ -58,7 +62,8 @@ class DataSet:
 
     def list_unreadable(self) -> Iterator[UnreadableImage]:
         """Give the pictures that were left out, and why."""
-        return read_unreadable(self.place)
+        pairs = zip(self.parts, self.left_out, strict=True)
+        return read_unreadable(self.place, [name for name, count in pairs if count])
 
     def collect(self) -> Embeddings:
         """Read all of it into memory, as `embed` would have given it."""
@@ -97,10 +102,10 @@ def open_data_set(address: str | Path | Place) -> DataSet:
             place,
             tuple(str(name) for name, _, _ in manifest["parts"]),
             tuple(int(rows) for _, rows, _ in manifest["parts"]),
+            tuple(int(count) for _, _, count in manifest["parts"]),
             int(manifest["dimension"]),
             manifest["model_sha256"],
             manifest["contract_sha256"],
-            int(manifest["unreadable"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{place} is damaged ({error!r}); embed again") from error

@@ -17,6 +17,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,7 +37,10 @@ PLAN, MANIFEST = "plan.json", "manifest.json"
 VECTORS, UNREADABLE = "vectors", "unreadable"
 
 _NAME = re.compile(r"part-(\d{6,})-(\d{4,})(-last)?\.parquet")
-_CHECKSUM = b"reidkit.crc32"
+_CHECKSUM, _UNREADABLE = b"reidkit.crc32", b"reidkit.unreadable"
+
+_AT_ONCE = 16
+"""Files whose ends are read at once: an object store makes each wait."""
 
 _DIFFERENCES = {
     "model_sha256": "another model",
@@ -128,19 +132,19 @@ def is_whole(sections: Mapping[int, bool]) -> bool:
 
 
 def write_part(out: Place, about: SectionNames, vectors: NDArray[np.float32]) -> PartFacts:
-    """Write the parts of one section: what was unreadable first, then the vectors (N, D)."""
-    keep = np.ones(len(about.names), np.bool_)
-    keep[list(about.rows)] = False
-    table = _make_table(about, vectors, keep)
+    """Write the parts of one section: what was unreadable first, then the vectors (N, D).
+
+    The vectors' file says how many were unreadable: it is what makes the part complete.
+    """
+    table = _make_table(about, vectors)
     name = name_part(about.piece, about.section, last=about.last)
     errors = out / UNREADABLE / name
     if about.unreadable:
         paths, reasons = zip(*about.unreadable, strict=True)
-        faults = arrow().table({"path": paths, "reason": reasons})
-        errors.write_bytes(_as_parquet(faults))
-    else:
-        errors.delete()
+        errors.write_bytes(_as_parquet(arrow().table({"path": paths, "reason": reasons})))
     (out / VECTORS / name).write_bytes(_as_parquet(table))
+    if not about.unreadable:
+        errors.delete()  # of an earlier run, when something could not be read
     return PartFacts(about.piece, about.section, about.last, table.num_rows, len(about.unreadable))
 
 
@@ -169,25 +173,23 @@ def read_part(out: Place, name: str) -> Embeddings:
     return Embeddings(vectors, samples)
 
 
-def read_unreadable(out: Place) -> Iterator[UnreadableImage]:
-    """Give all pictures that could not be decoded, and why, in order."""
-    for place in (out / UNREADABLE).list_files():
-        table = _read_table(place)
-        columns = (table.column(name).to_pylist() for name in ("path", "reason"))
+def read_unreadable(out: Place, names: Iterable[str]) -> Iterator[UnreadableImage]:
+    """Give all pictures of these parts that could not be decoded, and why, in order."""
+    for name in names:
+        table = _read_table(out / UNREADABLE / name)
+        columns = (table.column(column).to_pylist() for column in ("path", "reason"))
         yield from itertools.starmap(UnreadableImage, zip(*columns, strict=True))
 
 
 def count_parts(out: Place) -> list[PartFacts]:
     """Read of each part that is there how much it holds, from the files' ends."""
-    errors = {file.below.rpartition("/")[2]: file for file in (out / UNREADABLE).list_files()}
-    facts = []
-    for piece, sections in sorted(list_done(out).items()):
-        for section, last in sorted(sections.items()):
-            name = name_part(piece, section, last=last)
-            faults = _count_rows(errors[name]) if name in errors else 0
-            rows = _count_rows(out / VECTORS / name)
-            facts.append(PartFacts(piece, section, last, rows, faults))
-    return facts
+    wanted = [
+        (piece, section, last)
+        for piece, sections in sorted(list_done(out).items())
+        for section, last in sorted(sections.items())
+    ]
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="reidkit-reader") as pool:
+        return list(pool.map(lambda each: _count_part(out, *each), wanted))
 
 
 def finish(out: Place, plan: PartPlan, parts: Iterable[PartFacts]) -> None:
@@ -235,20 +237,22 @@ def read_manifest(out: Place) -> dict[str, Any]:
     return manifest
 
 
-def _make_table(about: SectionNames, vectors: NDArray[np.float32], keep: NDArray[np.bool_]) -> Any:
+def _make_table(about: SectionNames, vectors: NDArray[np.float32]) -> Any:
     pa = arrow()
+    keep = np.ones(len(about.names), np.bool_)
+    keep[list(about.rows)] = False
     rows = np.flatnonzero(keep).tolist()
     kept = np.ascontiguousarray(vectors[keep], "<f4")
-    length = vectors.shape[1]
+    values = pa.array(kept.ravel(), pa.float32())
     columns = {
         "path": pa.array([about.names[row] for row in rows], pa.string()),
         "person_id": pa.array([about.person_ids[row] for row in rows], pa.int64()),
         "camera_id": pa.array([about.camera_ids[row] for row in rows], pa.int64()),
-        "vector": pa.FixedSizeListArray.from_arrays(pa.array(kept.ravel(), pa.float32()), length),
+        "vector": pa.FixedSizeListArray.from_arrays(values, vectors.shape[1]),
     }
-    return pa.table(columns).replace_schema_metadata(
-        {_CHECKSUM: str(zlib.crc32(kept.tobytes())).encode()}
-    )
+    facts = {_CHECKSUM: zlib.crc32(kept.tobytes()), _UNREADABLE: len(about.unreadable)}
+    said = {name: str(value).encode() for name, value in facts.items()}
+    return pa.table(columns).replace_schema_metadata(said)
 
 
 def _as_parquet(table: Any) -> bytes:
@@ -269,12 +273,15 @@ def _read_table(place: Place) -> Any:
         raise StoreError(f"{place} is damaged ({error}): delete it and embed again") from error
 
 
-def _count_rows(place: Place) -> int:
+def _count_part(out: Place, piece: int, section: int, last: bool) -> PartFacts:
+    place = out / VECTORS / name_part(piece, section, last=last)
     try:
         with place.open() as file:
-            return int(parquet().ParquetFile(file).metadata.num_rows)
-    except arrow().ArrowException as error:
+            found = parquet().ParquetFile(file).metadata
+        unreadable = int(found.metadata[_UNREADABLE])
+    except (KeyError, TypeError, ValueError, FileNotFoundError, arrow().ArrowException) as error:
         raise StoreError(f"{place} is damaged ({error}): delete it and embed again") from error
+    return PartFacts(piece, section, last, found.num_rows, unreadable)
 
 
 def _as_json(value: object) -> bytes:

@@ -48,7 +48,14 @@ def plan_job(
     device: str | None = None,
     flip: bool = False,
 ) -> Job:
-    """Say what a run is to do; `sizes` are what `choose_size` gave."""
+    """Say what a run is to do; `sizes` are what `choose_size` gave.
+
+    Raises:
+        ArgumentError: `out` lies in a folder that is embedded: the next run would find the parts.
+    """
+    for folder in source.folders:
+        if f"{out}/".startswith(f"{folder.rstrip('/')}/"):
+            raise ArgumentError(f"{out} lies in {folder}, which is embedded: choose another place")
     spec = package.spec
     contract = dataclasses.replace(spec.input, flip=True) if flip else spec.input
     size, batch = sizes

@@ -104,9 +104,10 @@ class _Counter:
 
 
 def _check_readable(job: Job, parts: Sequence[PartFacts]) -> None:
-    if not any(part.unreadable for part in parts):
+    bad = sorted(part.name for part in parts if part.unreadable)
+    if not bad:
         return
-    images = list(read_unreadable(job.out))
+    images = list(read_unreadable(job.out, bad))
     total = sum(part.rows for part in parts) + len(images)
     advice = ", or leave them out with --skip-unreadable (skip_unreadable=True)"
     raise UnreadableImagesError(images, total, advice)

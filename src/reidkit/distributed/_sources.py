@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -23,11 +24,13 @@ class Source:
         pieces: what tasks read.
         rows: the pictures in it; `None` where only reading the shards will tell.
         sha256: of the names and ids of the pictures, or of the shards' names.
+        folders: what was searched for them.
     """
 
     pieces: tuple[Piece, ...]
     rows: int | None
     sha256: str
+    folders: tuple[str, ...] = ()
 
 
 def find_source(addresses: Sequence[str], *, size: int) -> Source:
@@ -41,14 +44,20 @@ def find_source(addresses: Sequence[str], *, size: int) -> Source:
         StoreError: a shard, or the file system, cannot be read.
     """
     pieces: list[Piece] = []
+    folders = []
     for address in addresses:
         place = find_place(address)
-        files = place.list_files() if place.is_folder() else [place]
-        if not files or (files == [place] and not place.exists()):
-            found = "holds no files" if place.is_folder() else "does not exist"
-            raise DatasetError(f"{place} {found}")
+        if place.is_folder():
+            folders.append(str(place))
+            files = place.list_files()
+            if not files:
+                raise DatasetError(f"{place} holds no files")
+        elif place.exists():
+            files = [place]
+        else:
+            raise DatasetError(f"{place} does not exist")
         pieces += _cut(place, files, size)
-    return _describe(pieces)
+    return dataclasses.replace(_describe(pieces), folders=tuple(folders))
 
 
 def cut_samples(samples: Samples, *, size: int) -> Source:
