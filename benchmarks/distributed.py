@@ -51,7 +51,8 @@ def main() -> None:
         folder = options.folder or Path(name)
         bench = Bench(folder, options)
         for part in options.parts:
-            record[part] = {"machine": describe_machine(), **getattr(bench, f"measure_{part}")()}
+            found = getattr(bench, f"measure_{part}")()
+            record[part] = record.get(part, {}) | {"machine": describe_machine()} | found
             disk.write_json(RECORD, record)
             print(json.dumps({part: record[part]}, indent=2))
 
@@ -62,6 +63,9 @@ def parse() -> argparse.Namespace:
     arguments.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS))
     arguments.add_argument("--pictures", type=int, default=20_000)
     arguments.add_argument("--resnet-rounds", type=int, default=1)
+    arguments.add_argument(
+        "--engines", type=lambda text: text.split(","), default=["fake", "resnet50"]
+    )
     arguments.add_argument("--sizes", type=_list_sizes, default=[20_000, 50_000, 100_000])
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--folder", type=Path, help="keeps the pictures")
@@ -80,8 +84,8 @@ class Bench:
         """Give seconds a picture, here and on Ray, for two engines."""
         found = {}
         count, pictures = self.options.pictures, self.draw(self.options.pictures)
-        rounds = {"fake": self.options.rounds, "resnet50": self.options.resnet_rounds}
-        for kind, times in rounds.items():
+        for kind in self.options.engines:
+            times = self.options.rounds if kind == "fake" else self.options.resnet_rounds
             package = self.make_package(kind)
             few = self.draw(_START)
             runs: dict[str, list[float]] = {name: [] for name in ("here", "ray", "start")}

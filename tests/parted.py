@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from reidkit.distributed import DataSet, find_place, open_data_set
-from reidkit.distributed._parts import PartPlan, begin, finish, write_part
+from reidkit.distributed._folder import begin, finish
+from reidkit.distributed._parts import PartPlan, write_part
 from reidkit.distributed._sections import SectionNames
 from reidkit.records import Embeddings
 
@@ -29,7 +30,7 @@ def write_data_set(folder: Path, embeddings: Embeddings, size: int | list[int]) 
             tuple(columns.person_ids.tolist()),
             tuple(columns.camera_ids.tolist()),
         )
-        parts.append(write_part(place, about, embeddings.vectors[part]))
+        parts.append(write_part(place, plan, about, embeddings.vectors[part]))
         start += rows
     assert start >= len(embeddings), "the sizes leave rows out"
     finish(place, plan, parts)

@@ -150,7 +150,7 @@ def test_the_vectors_are_those_of_the_onnx_file(model: Path) -> None:
 
 
 def test_a_real_network_of_the_guides_kind(tmp_path: Path) -> None:
-    network = networks.Network("resnet18")
+    network = networks.Network("osnet_x0_25")
     tensors = networks.initial_tensors(network)
     checkpoint = write_zip(tmp_path / "x.pth", tensors)
     package = export_package(checkpoint, tmp_path / "p", contract=InputSpec(height=32, width=16))

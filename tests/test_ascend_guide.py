@@ -66,7 +66,7 @@ def quick() -> Iterator[None]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint and a drawn data set."""
     folder = tmp_path_factory.mktemp("guide")
-    save_file(networks.initial_tensors(networks.Network("resnet18")), folder / "x.safetensors")
+    save_file(networks.initial_tensors(networks.Network("osnet_x0_25")), folder / "x.safetensors")
     draw_dataset(folder / "data", people=6, cameras=3)
     return folder
 

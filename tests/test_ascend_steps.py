@@ -53,14 +53,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pictures").mkdir()
     for number in range(FILES):
         write_picture(folder / "pictures" / f"{number:04}_c1s1_000001_00.jpg", number)
-    tensors = networks.initial_tensors(networks.Network("resnet18"))
+    tensors = networks.initial_tensors(networks.Network("osnet_x0_25"))
     # A BNNeck that does nothing would hide which side of it a vector was taken from.
     tensors["bottleneck.running_var"] = np.linspace(0.5, 2, 512, dtype=np.float32)
     save_file(tensors, folder / "x.safetensors")
     config = write_guide_config(folder)
     for neck in ("before", "after"):
         options = [f"--config_file={config}", "-o", f"{folder / neck}.onnx"]
-        options += ["MODEL.NAME", "resnet18", "INPUT.SIZE_TEST", "(32,16)"]
+        options += ["MODEL.NAME", "osnet_x0_25", "INPUT.SIZE_TEST", "(32,16)"]
         options += ["TEST.WEIGHT", f"{folder}/x.safetensors", "TEST.NECK_FEAT", f"('{neck}')"]
         run("ascend", "pth2onnx", *options)
     run("export", folder / "x.safetensors", folder / "package", "--size", "32x16")

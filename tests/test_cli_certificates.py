@@ -57,8 +57,8 @@ def broken(compiled: Package, tmp_path: Path) -> Package:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoint") / "resnet18.safetensors"
-    save_file(networks.initial_tensors(Network("resnet18", classes=7)), path)
+    path = tmp_path_factory.mktemp("checkpoint") / "osnet_x0_25.safetensors"
+    save_file(networks.initial_tensors(Network("osnet_x0_25", classes=7)), path)
     return path
 
 

@@ -27,7 +27,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Runner:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("doctor")
-    write_legacy(folder / "r.pth", networks.initial_tensors(Network("resnet18")))
+    write_legacy(folder / "r.pth", networks.initial_tensors(Network("osnet_x0_25")))
     contract = InputSpec(height=HEIGHT, width=WIDTH)
     return exporting.export_package(folder / "r.pth", folder / "p", contract=contract).folder
 

@@ -69,10 +69,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 
 @pytest.fixture(scope="session")
-def resnet(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    network = networks.Network("resnet18")
+def osnet(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    network = networks.Network("osnet_x0_25")
     checkpoint = Checkpoint(networks.initial_tensors(network), "made", "made", "0" * 64)
-    folder = tmp_path_factory.mktemp("resnet") / "package"
+    folder = tmp_path_factory.mktemp("osnet") / "package"
     return export_package(checkpoint, folder, contract=InputSpec(height=64, width=32))
 
 
@@ -112,19 +112,19 @@ def sabotage(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
 # --- what comes out ---
 
 
-def test_fp32_is_the_source(resnet: Package, tmp_path: Path) -> None:
-    compiled = compile_package(resnet, tmp_path / "out", target=ORT)
+def test_fp32_is_the_source(osnet: Package, tmp_path: Path) -> None:
+    compiled = compile_package(osnet, tmp_path / "out", target=ORT)
     assert compiled == read_package(tmp_path / "out")
-    inputs = crops(resnet, 5)
-    np.testing.assert_allclose(run(compiled, inputs), run(resnet, inputs), rtol=1e-5, atol=1e-5)
+    inputs = crops(osnet, 5)
+    np.testing.assert_allclose(run(compiled, inputs), run(osnet, inputs), rtol=1e-5, atol=1e-5)
 
 
-def test_the_manifest_says_where_it_comes_from(resnet: Package, tmp_path: Path) -> None:
-    compiled = compile_package(resnet.folder, tmp_path / "out", target=ORT)
+def test_the_manifest_says_where_it_comes_from(osnet: Package, tmp_path: Path) -> None:
+    compiled = compile_package(osnet.folder, tmp_path / "out", target=ORT)
     spec, engine = compiled.spec, compiled.spec.engine
-    assert spec.parent_sha256 == resnet.spec.engine.identity
-    assert (spec.input, spec.weights_sha256) == (resnet.spec.input, resnet.spec.weights_sha256)
-    assert spec.reference_sha256 == resnet.spec.reference_sha256
+    assert spec.parent_sha256 == osnet.spec.engine.identity
+    assert (spec.input, spec.weights_sha256) == (osnet.spec.input, osnet.spec.weights_sha256)
+    assert spec.reference_sha256 == osnet.spec.reference_sha256
     assert (engine.target, engine.precision, engine.device) == ("onnxruntime", "fp32", "cpu")
     assert (engine.batch, engine.float_layers, spec.calibration) == (None, (), None)
     assert engine.cosine == pytest.approx(1, abs=1e-6)

@@ -39,7 +39,7 @@ Arrays = NDArray[Any]
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     folder = tmp_path_factory.mktemp("diagnosing")
-    write_legacy(folder / "r.pth", networks.initial_tensors(Network("resnet18")))
+    write_legacy(folder / "r.pth", networks.initial_tensors(Network("osnet_x0_25")))
     return exporting.export_package(folder / "r.pth", folder / "p", contract=SMALL)
 
 

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.slow
 
 PICTURES, SIZE, BATCH = 320, 8, 8
 PARTS = PICTURES // SIZE
+DIFFERENT = 7
+"""Different pictures: no two neighbouring parts are alike."""
 LIMIT = 120
 """Seconds after which a run that does not come to its end is a failure."""
 
@@ -35,10 +37,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("faults")
     write_fake(root / "package")
     (root / "pictures").mkdir()
-    first = root / "pictures" / "000.png"
-    write_picture(first, 0, height=900, width=450)
-    for number in range(1, PICTURES):
-        os.link(first, root / "pictures" / f"{number:03}.png")
+    for number in range(DIFFERENT):
+        write_picture(root / f"{number}.png", number, height=900, width=450)
+    for number in range(PICTURES):
+        os.link(root / f"{number % DIFFERENT}.png", root / "pictures" / f"{number:03}.png")
     return root
 
 
@@ -46,8 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def local(folder: Path) -> Embeddings:
     paths = [str(path) for path in sorted((folder / "pictures").iterdir())]
     with load_model(folder / "package") as model:
-        one = embed(model, Samples.from_paths(paths[:1]))
-    vectors = np.repeat(one.vectors, PICTURES, axis=0)
+        few = embed(model, Samples.from_paths(paths[:DIFFERENT]))
+    # With this package a picture's vector does not depend on its batch.
+    vectors = few.vectors[np.arange(PICTURES) % DIFFERENT]
     return Embeddings(vectors, Samples.from_paths(paths))
 
 

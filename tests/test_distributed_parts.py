@@ -13,17 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from reidkit.distributed import DataSet, find_place, open_data_set
-from reidkit.distributed._parts import (
-    PartFacts,
-    PartPlan,
-    begin,
-    count_parts,
-    finish,
-    is_whole,
-    list_done,
-    read_part,
-    write_part,
-)
+from reidkit.distributed._folder import begin, count_parts, finish, is_whole, list_done
+from reidkit.distributed._parts import PartFacts, PartPlan, read_part, write_part
 from reidkit.distributed._places import Place
 from reidkit.distributed._sections import SectionNames
 from reidkit.errors import (
@@ -51,7 +42,7 @@ VECTORS = np.arange(20, dtype=np.float32).reshape(5, 4)
 def write(out: Place, numbers: tuple[int, ...] = (0, 1, 2)) -> list[PartFacts]:
     begin(out, PLAN)
     pieces = (VECTORS[:3], VECTORS[3:], VECTORS[5:])
-    return [write_part(out, ABOUT[number], pieces[number]) for number in numbers]
+    return [write_part(out, PLAN, ABOUT[number], pieces[number]) for number in numbers]
 
 
 @pytest.fixture
@@ -93,7 +84,7 @@ def test_writing_a_part_again_changes_nothing_and_forgets_old_faults(out: Place)
     assert write(out) == first
     assert {file: file.read_bytes() for file in out.local.rglob("*.parquet")} == before
     mended = dataclasses.replace(ABOUT[1], unreadable=(), rows=())
-    assert write_part(out, mended, VECTORS[3:]).rows == 2
+    assert write_part(out, PLAN, mended, VECTORS[3:]).rows == 2
     assert len(list(out.local.glob("unreadable/*"))) == 1
 
 
@@ -102,7 +93,7 @@ def test_a_stale_table_of_faults_is_not_read(out: Place) -> None:
     write(out)
     stale = out / "unreadable" / "part-000000-0000.parquet"
     stale.write_bytes((out / "unreadable" / "part-000000-0001-last.parquet").read_bytes())
-    parts = count_parts(out)
+    parts = count_parts(out, PLAN)
     assert [part.unreadable for part in parts] == [0, 1, 1]
     finish(out, PLAN, parts)
     assert [image.path for image in open_data_set(out).list_unreadable()] == ["d", "x.tar"]
@@ -115,8 +106,8 @@ def test_a_part_that_was_mended_is_complete_before_its_faults_are_gone(
     monkeypatch.setattr(Place, "write_bytes", _break)
     mended = dataclasses.replace(ABOUT[1], unreadable=(), rows=())
     with pytest.raises(StoreError):
-        write_part(out, mended, VECTORS[3:])
-    assert [part.unreadable for part in count_parts(out)] == [0, 1, 1]
+        write_part(out, PLAN, mended, VECTORS[3:])
+    assert [part.unreadable for part in count_parts(out, PLAN)] == [0, 1, 1]
     assert (out / "unreadable" / "part-000000-0001-last.parquet").exists()
 
 
@@ -125,7 +116,7 @@ def _break(*_: object) -> None:
 
 
 def test_parts_are_counted_from_their_files(out: Place) -> None:
-    assert write(out) == count_parts(out)
+    assert write(out) == count_parts(out, PLAN)
     assert list_done(out) == {0: {0: False, 1: True}, 1: {0: True}}
 
 
@@ -160,7 +151,7 @@ def test_an_unfinished_data_set_is_no_data_set(out: Place) -> None:
         ({"model_sha256": "n" * 64}, "another model"),
         ({"source_sha256": "t" * 64}, "other pictures or ids"),
         ({"size": 4}, "parts of another size"),
-        ({"pieces": 3}, "another pieces"),
+        ({"pieces": 3}, "other pictures or ids"),
         ({"device": "cuda"}, "another device"),
     ],
 )
@@ -193,7 +184,18 @@ def damage_vectors(path: Path) -> None:
 
 
 def damage_rows(path: Path) -> None:
-    pq.write_table(pq.read_table(path).slice(0, 2).replace_schema_metadata(None), path)
+    fewer = SectionNames(0, 0, False, ("a", "b"), (1, 1), (1, 2))
+    write_part(find_place(path.parent.parent), PLAN, fewer, VECTORS[:2])
+
+
+def damage_ids(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(1, "person_id", pa.array([1, 1, 3])), path)
+
+
+def damage_model(path: Path) -> None:
+    other = dataclasses.replace(PLAN, model_sha256="n" * 64)
+    write_part(find_place(path.parent.parent), other, ABOUT[0], VECTORS[:3])
 
 
 def damage_columns(path: Path) -> None:
@@ -206,6 +208,8 @@ def damage_columns(path: Path) -> None:
         (damage_truncated, StoreError, "part-000000-0000.parquet is damaged"),
         (damage_missing, StoreError, "part-000000-0000.parquet is missing"),
         (damage_vectors, IntegrityError, "was changed after it was written"),
+        (damage_ids, IntegrityError, "was changed after it was written"),
+        (damage_model, MismatchError, "is of another model or contract"),
         (damage_rows, StoreError, r"holds \(2, 4\), the manifest says \(3, 4\)"),
         (damage_columns, StoreError, "is no part of an embeddings data set"),
     ],
@@ -230,6 +234,46 @@ def test_manifests_of_other_formats_and_damaged_ones_are_refused(done: DataSet) 
     place.write_bytes(b"[]")
     with pytest.raises(StoreError, match="is damaged"):
         open_data_set(done.place)
+
+
+def test_parts_of_another_run_are_not_taken_over(out: Place) -> None:
+    write(out)
+    other = dataclasses.replace(PLAN, model_sha256="n" * 64)
+    with pytest.raises(MismatchError, match="is of another run"):
+        count_parts(out, other)
+    (out / "plan.json").delete()
+    with pytest.raises(StoreError, match=r"holds other things \(unreadable/part"):
+        begin(out, other)
+
+
+def test_a_plan_of_another_format_is_refused(out: Place) -> None:
+    write(out)
+    plan = json.loads((out / "plan.json").read_bytes())
+    (out / "plan.json").write_bytes(json.dumps(plan | {"format": 99}).encode())
+    with pytest.raises(FormatError, match="has data set format 99"):
+        begin(out, PLAN)
+
+
+def test_a_shard_that_ends_elsewhere_now_leaves_no_part_behind(out: Place) -> None:
+    """It was cut off when it was read first, and is whole now."""
+    write(out)
+    longer = dataclasses.replace(ABOUT[1], last=False)
+    last = SectionNames(0, 2, True, ("f",), (3,), (1,))
+    parts = [
+        *write(out, (0,)),
+        write_part(out, PLAN, longer, VECTORS[3:]),
+        write_part(out, PLAN, last, VECTORS[:1]),
+        *write(out, (2,)),
+    ]
+    assert list_done(out) == {0: {0: False, 1: False, 2: True}, 1: {0: True}}
+    stale = out / "vectors" / "part-000007-0000.parquet"
+    stale.write_bytes((out / "vectors" / parts[0].name).read_bytes())
+    assert out.local is not None
+    (out.local / "vectors" / ".part.12345678.partial").write_bytes(b"half")
+    finish(out, PLAN, parts)
+    names = [path.name for path in sorted((out.local / "vectors").iterdir())]
+    assert names == [part.name for part in parts]
+    assert pads.dataset(out.local / "vectors").count_rows() == len(open_data_set(out))
 
 
 def test_a_part_can_be_read_alone(done: DataSet) -> None:

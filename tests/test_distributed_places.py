@@ -47,7 +47,7 @@ def test_files_are_written_read_listed_and_deleted(kind: str, tmp_path: Path) ->
 def test_an_object_store_and_its_secrets(bucket: str) -> None:
     place = find_place(bucket.format("/crops"))
     (place / "x/1.bin").write_bytes(b"one")
-    assert [str(file) for file in place.list_files()] == ["s3://bucket-0/crops/x/1.bin"]
+    assert [str(file) for file in place.list_files()] == [f"{place}/x/1.bin"]
     assert place.is_folder()
     there: Place = pickle.loads(pickle.dumps(place / "x/1.bin"))
     assert there.read_bytes() == b"one"
@@ -64,12 +64,47 @@ def test_an_object_store_and_its_secrets(bucket: str) -> None:
 def test_names_in_a_table_are_found_beside_it(tmp_path: Path) -> None:
     options = "?scheme=http&endpoint_override=host:9"
     table = find_place(f"s3://bucket/lists/a.parquet{options}")
-    assert table.beside("b/c.jpg").address == f"s3://bucket/lists/b/c.jpg{options}"
+    assert table.beside("b/c#1.jpg") == Place(f"s3://bucket/lists{options}", "b/c#1.jpg")
     assert table.beside("s3://bucket/d.jpg").address == f"s3://bucket/d.jpg{options}"
     assert table.beside("s3://other/d.jpg").address == "s3://other/d.jpg"
     assert (find_place("s3://bucket/lists") / "x/a.parquet").beside("c.jpg").below == "x/c.jpg"
     assert find_place(tmp_path / "a.parquet").beside("c.jpg").local == tmp_path / "c.jpg"
     assert find_place(tmp_path / "a.parquet").beside("/c.jpg").local == Path("/c.jpg")
+
+
+def test_a_blank_in_a_uri_of_this_machine(tmp_path: Path) -> None:
+    place = find_place(f"{tmp_path.as_uri()}/a%20b") / "c.txt"
+    place.write_bytes(b"x")
+    assert place.local == tmp_path / "a b" / "c.txt"
+    assert place.exists()
+
+
+def test_no_secret_is_shown() -> None:
+    for address in ("s3://me:sec/ret@bucket/x?key=secret", "s3://me:sec/ret@buck et/x"):
+        place = find_place(address)
+        assert "ret@" not in f"{place} {place!r}"
+        assert "secret" not in f"{place} {place!r}"
+        with pytest.raises((ArgumentError, StoreError)) as caught:
+            place.read_bytes()
+        assert "ret@" not in str(caught.value)
+    assert str(find_place("s3://bucket/a@b/c")) == "s3://bucket/a@b/c"
+
+
+def test_a_store_that_fails_in_the_middle_of_a_file_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = find_place(tmp_path) / "file"
+    place.write_bytes(bytes(100))
+    with place.open() as file:
+        assert file.read(10) == bytes(10)
+        monkeypatch.setattr(file, "_file", Broken())
+        with pytest.raises(StoreError, match="file cannot be read: connection reset"):
+            file.read(10)
+
+
+class Broken:
+    def read(self, count: int) -> bytes:
+        raise OSError("connection reset")
 
 
 def test_what_is_no_address_is_said(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from reidkit.distributed import (
     DataSet,
     Job,
     Source,
+    _cluster,
     choose_size,
     cut_samples,
     embed_parts,
@@ -165,6 +166,17 @@ def test_unreadable_pictures_are_rows_of_an_errors_table(
     with load_model(package) as model:
         local = embed(model, samples, batch=BATCH, skip_unreadable=True)
     expect_same(embed_parts(job, Cluster("127.0.0.1:1"), skip_unreadable=True), local)
+    with pytest.raises(UnreadableImagesError, match="1 of 20"):
+        embed_parts(job, Cluster("127.0.0.1:1"))  # as long as nobody says that they may lack
+
+
+def test_a_run_in_which_nothing_could_be_read_is_an_error(
+    package: Package, tmp_path: Path, ray_cluster: Cluster
+) -> None:
+    lost = Samples.from_paths([str(tmp_path / f"{number}.jpg") for number in range(5)])
+    job = plan(package, cut_samples(lost, size=SIZE), tmp_path / "out")
+    with pytest.raises(UnreadableImagesError, match="5 of 5 pictures could not be read"):
+        embed_parts(job, ray_cluster, skip_unreadable=True)
 
 
 def test_an_engine_that_fails_is_an_error_here(
@@ -194,11 +206,16 @@ def _refuse(**_: object) -> None:
 
 
 class FakeRay:
-    def __init__(self, cpus: float, gpus: int = 0) -> None:
-        self.resources = {"CPU": cpus, "GPU": gpus}
+    def __init__(self, *cpus: float, gpus: int = 0) -> None:
+        self.resources = {"CPU": sum(cpus), "GPU": gpus}
+        self.machines = [{"Alive": True, "Resources": {"CPU": count}} for count in cpus]
+        self.machines.append({"Alive": False, "Resources": {"CPU": 1000}})
 
     def cluster_resources(self) -> dict[str, float]:
         return dict(self.resources)
+
+    def nodes(self) -> list[dict[str, object]]:
+        return self.machines
 
 
 @pytest.mark.parametrize(
@@ -208,8 +225,10 @@ class FakeRay:
         (Cluster(threads=8), FakeRay(64), "cpu", (7, 8, 0, 8)),
         (Cluster(), FakeRay(2), "cpu", (1, 1, 0, 1)),
         (Cluster(actors=2, threads=3), FakeRay(8), "cpu", (2, 3, 0, 3)),
-        (Cluster(), FakeRay(64, 8), "cuda", (8, 0, 1, 1)),
-        (Cluster(actors=3), FakeRay(64, 8), "cuda:0", (3, 0, 1, 1)),
+        (Cluster(), FakeRay(2, 2, 2, 2), "cpu", (3, 2, 0, 2)),
+        (Cluster(), FakeRay(6, 6), "cpu", (2, 4, 0, 4)),
+        (Cluster(), FakeRay(64, gpus=8), "cuda", (8, 0, 1, 1)),
+        (Cluster(actors=3), FakeRay(64, gpus=8), "cuda:0", (3, 0, 1, 1)),
     ],
 )
 def test_actors_fit_beside_reading(
@@ -219,11 +238,27 @@ def test_actors_fit_beside_reading(
     assert (share.actors, share.cpus, share.gpus, share.threads) == expected
 
 
+@pytest.mark.parametrize("cores", [1, 2, 16])
+def test_a_cluster_started_here_leaves_half_its_logical_processors_to_reading(
+    cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_cluster, "available_cores", lambda: cores)
+    ours, own = FakeRay(2 * cores), FakeRay(max(2, cores))
+    for actors in (1, 2, 5):
+        share = share_out(ours, Cluster("local", actors), "cpu")
+        assert share.actors * share.cpus == pytest.approx(cores)
+        assert share.threads == max(1, cores // actors)
+    # A cluster that the caller started with fewer: an actor on all of them would wait for ever.
+    share = share_out(own, Cluster("local"), "cpu")
+    assert share.actors * share.cpus <= max(2, cores) - (cores > 1)
+
+
 @pytest.mark.parametrize(
     ("cluster", "has", "device", "message"),
     [
         (Cluster(actors=2, threads=4), FakeRay(8), "cpu", "of which 1 stay for reading"),
-        (Cluster(), FakeRay(1), "cpu", "of which 1 stay for reading"),
+        (Cluster(), FakeRay(1), "cpu", "have 1 processors, of which 1 stay for reading"),
+        (Cluster(threads=4), FakeRay(2, 2, 2), "cpu", r"have 2 \+ 2 \+ 2 processors"),
         (Cluster(), FakeRay(8), "cuda", "the cluster has 0 GPUs"),
     ],
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from reidkit import preprocess
+from reidkit.datasets.images import find_images
 from reidkit.distributed import Source, cut_samples, find_place, find_source
-from reidkit.distributed._crops import ParquetShard, Pictures, TarShard, read_crops
+from reidkit.distributed._crops import read_crops
+from reidkit.distributed._pieces import ParquetShard, Pictures, TarShard
 from reidkit.distributed._sections import Section, read_sections
-from reidkit.errors import DatasetError, StoreError
+from reidkit.errors import DatasetError, ImageError, StoreError
 from reidkit.records import Samples
 from tests.object_store import bucket as bucket
 from tests.object_store import object_store as object_store
@@ -57,8 +63,6 @@ def test_samples_are_cut_and_keep_their_order_and_ids(samples: Samples) -> None:
 
 
 def test_a_folder_is_found_like_the_local_command_finds_it(tmp_path: Path) -> None:
-    from reidkit.datasets.images import find_images
-
     for folder in ("a-b", "a", "c/d", ".hidden"):
         write_samples(tmp_path / "crops" / folder, 2)
     (tmp_path / "crops" / "notes.txt").write_text("no picture")
@@ -165,7 +169,7 @@ def test_parquet_shards_hold_pictures_or_name_them(
 
 def test_parquet_rows_without_path_or_picture(samples: Samples, tmp_path: Path) -> None:
     data = [Path(path).read_bytes() for path in samples.paths[:2]]
-    images = [{"bytes": data[0], "path": None}, {"bytes": None, "path": "x"}]
+    images = [{"bytes": data[0], "path": None}, None]
     pq.write_table(pa.table({"image": images}), tmp_path / "0.parquet")
     (only,) = read_all(find_source([str(tmp_path / "0.parquet")], size=4))
     assert only.about.names == (f"{tmp_path}/0.parquet#0", f"{tmp_path}/0.parquet#1")
@@ -219,15 +223,109 @@ def test_what_cannot_be_embedded_is_refused(samples: Samples, tmp_path: Path) ->
     (tmp_path / "empty" / "notes.txt").write_text("")
     with pytest.raises(DatasetError, match=r"holds neither pictures nor shards \(.bmp"):
         find_source([str(tmp_path / "empty")], size=4)
-    (tmp_path / "bad.parquet").write_bytes(b"PAR1")
-    with pytest.raises(StoreError, match="is not a Parquet file, or a damaged one"):
-        find_source([str(tmp_path / "bad.parquet")], size=4)
+    with pytest.raises(DatasetError, match=r"camera_id is string, not whole numbers"):
+        pq.write_table(pa.table({"path": ["x"], "camera_id": ["1"]}), tmp_path / "odd.parquet")
+        read_all(find_source([str(tmp_path / "odd.parquet")], size=4))
     pq.write_table(pa.table({"vector": [1]}), tmp_path / "other.parquet")
     with pytest.raises(DatasetError, match="has the columns vector: expected `image`"):
         read_all(find_source([str(tmp_path / "other.parquet")], size=4))
     odd = Samples.from_paths(["a\udcff.jpg"])
     with pytest.raises(DatasetError, match=r"1 file names are not UTF-8.*a\\udcff"):
         cut_samples(odd, size=4)
+
+
+def flip_bytes(path: Path) -> None:
+    """Damage the head of the first page."""
+    data = bytearray(path.read_bytes())
+    for place in range(4, 24):
+        data[place] ^= 0xFF
+    path.write_bytes(data)
+
+
+def cut_end(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [flip_bytes, cut_end, empty])
+def test_a_damaged_table_is_named_and_the_run_goes_on(
+    samples: Samples, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    shard = tmp_path / "0.parquet"
+    write_parquet(shard, samples, group=10)
+    damage(shard)
+    sections = read_all(find_source([str(shard)], size=1000))
+    unreadable = [image for s in sections for image in s.about.unreadable]
+    assert unreadable
+    assert all(image.path.startswith((str(shard), samples.paths[0][:-8])) for image in unreadable)
+    assert sections[-1].about.last
+
+
+def test_a_disk_that_fails_is_no_unreadable_picture(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: object) -> bytes:
+        raise ImageError(str(path), "Input/output error") from OSError(errno.EIO, "EIO")
+
+    monkeypatch.setattr(preprocess, "read_bytes", fail)
+    with pytest.raises(StoreError, match=r"0000.jpg cannot be read: Input/output error"):
+        read_all(cut_samples(samples, size=4))
+
+
+def test_pictures_that_a_table_names_in_hugging_faces_way(samples: Samples, tmp_path: Path) -> None:
+    images = [{"bytes": None, "path": f"pictures/{Path(path).name}"} for path in samples.paths]
+    pq.write_table(pa.table({"image": images}), tmp_path / "0.parquet")
+    sections = read_all(find_source([str(tmp_path / "0.parquet")], size=4))
+    assert [name for name, _, _ in list_rows(sections)] == samples.paths.tolist()
+    expect_pixels(sections, samples)
+
+
+def test_the_parts_of_a_data_set_are_no_pictures(samples: Samples, tmp_path: Path) -> None:
+    columns = {"path": samples.paths.tolist(), "vector": [[0.0]] * 10}
+    pq.write_table(pa.table(columns), tmp_path / "part.parquet")
+    with pytest.raises(DatasetError, match="and no `vector`"):
+        read_all(find_source([str(tmp_path / "part.parquet")], size=4))
+
+
+def test_links_are_walked_as_the_local_command_walks_them(tmp_path: Path) -> None:
+    root = tmp_path / "crops"
+    write_samples(root / "a", 2)
+    (root / "loop").symlink_to(root)
+    (root / "c.jpg").symlink_to(root / "a" / "0000.jpg")
+    sections = read_all(find_source([str(root)], size=9))
+    assert [name for name, _, _ in list_rows(sections)] == find_images([root])
+
+
+def test_tar_members_that_are_no_files_have_a_fault(samples: Samples, tmp_path: Path) -> None:
+    shard = tmp_path / "0.tar"
+    with tarfile.open(shard, "w") as archive:
+        archive.add(samples.paths[0], "a.jpg")
+        linked = tarfile.TarInfo("b.jpg")
+        linked.type, linked.linkname = tarfile.LNKTYPE, "a.jpg"
+        archive.addfile(linked)
+        archive.add(samples.paths[1], "c.jpg")
+        archive.add(samples.paths[2], "c.jpg")
+        data = b'{"person_id": 100000000000000000000}'
+        said = tarfile.TarInfo("c.JSON")
+        said.size = len(data)
+        archive.addfile(said, io.BytesIO(data))
+    (only,) = read_all(find_source([str(shard)], size=9))
+    assert [Path(name).name for name in only.about.names] == ["a.jpg", "b.jpg", "c.jpg", "c.jpg"]
+    reasons = [image.reason for image in only.about.unreadable]
+    assert reasons[0] == "a link, or no file"
+    assert "is not a whole number of 64 bits" in reasons[1]
+    assert only.about.rows == (1, 2, 3)
+
+
+def test_a_shard_written_anew_is_another_source(samples: Samples, tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", samples)
+    before = find_source([str(tmp_path / "0.tar")], size=4).sha256
+    assert find_source([str(tmp_path / "0.tar")], size=8).sha256 == before
+    write_tar(tmp_path / "0.tar", samples.select(slice(1, 10)))
+    assert find_source([str(tmp_path / "0.tar")], size=4).sha256 != before
 
 
 def test_a_source_is_known_by_its_pictures_not_by_how_they_are_cut(samples: Samples) -> None:

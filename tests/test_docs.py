@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from reidkit import networks
+from reidkit.ascend.guide import _streaming
 from reidkit.cli import main
 from reidkit.networks import Network
 from tests.checkpoint_files import write_legacy
@@ -45,13 +46,15 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_every_example_in_the_readme_runs(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(_streaming, "MEASURED_SECONDS", 0.05)
     commands = [line for block in blocks("sh") for line in block.splitlines()]
     assert len(commands) >= 8
     for command in commands:
         # The test's network from elsewhere is smaller than the one README speaks of.
-        words = shlex.split(command.replace("--size 128x64", "--size 32x16"))
+        smaller = command.replace("--size 128x64", "--size 32x16")
+        words = shlex.split(smaller.replace("--seconds 0.2", "--seconds 0.05"))
         assert words[0] == "reidkit", command
         with pytest.raises(SystemExit) as exit_:
             main(words[1:])

@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 from reidkit import checkpoints, networks
 from reidkit.datasets import load_dataset
 from reidkit.exporting import export_package
-from reidkit.training import Recipe, read_run, recipe_as_toml
+from reidkit.training import Recipe, Run, read_run, recipe_as_toml
 from tests.drawn_people import draw_people, quick_recipe, score
 
 PATIENCE = 240
@@ -57,20 +57,50 @@ def run_to_end(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
-def test_training_beats_where_it_began(root: Path, tmp_path: Path) -> None:
-    recipe = quick_recipe(
-        epochs=12, optimiser="sgd", learning_rate=0.05, validate_every=12, warmup_epochs=2
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    """A recipe that learns something."""
+    return quick_recipe(
+        epochs=6, optimiser="sgd", learning_rate=0.05, validate_every=6, warmup_epochs=2
     )
+
+
+@pytest.fixture(scope="module")
+def one(root: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """What one process makes of it."""
+    folder = tmp_path_factory.mktemp("one")
+    done = run_to_end([*command(root, write_recipe(folder, recipe), folder / "run"), "--json"])
+    run = read_run(folder / "run")
+    assert json.loads(done.stdout)["scores"] == dict(run.scores)
+    return run
+
+
+@pytest.mark.slow
+def test_training_beats_where_it_began(
+    root: Path, recipe: Recipe, one: Run, tmp_path: Path
+) -> None:
     begun = networks.initial_tensors(recipe.network(None), seed=recipe.seed)
     checkpoint = checkpoints.Checkpoint(begun, "made", "made", "0" * 64)
     package = export_package(checkpoint, tmp_path / "untrained", contract=recipe.contract)
-    dataset = load_dataset("market1501", root)
-    untrained = score(package, dataset)
-    done = run_to_end([*command(root, write_recipe(tmp_path, recipe), tmp_path / "run"), "--json"])
-    run = read_run(tmp_path / "run")
-    assert run.scores["mAP"] > untrained + 0.05
-    assert json.loads(done.stdout)["scores"]["mAP"] == run.scores["mAP"]
+    untrained = score(package, load_dataset("market1501", root))
+    assert one.scores["mAP"] > untrained + 0.05
+
+
+@pytest.mark.slow
+def test_two_processes_validate_as_one(
+    root: Path, recipe: Recipe, one: Run, tmp_path: Path
+) -> None:
+    """The same weights score the same, and training together leads to about as good ones."""
+    file = write_recipe(tmp_path, recipe)
+    together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = run_to_end([*together, *command(root, file, tmp_path / "two"), "--json"])
+    two = read_run(tmp_path / "two")
+    assert json.loads(done.stdout)["scores"] == dict(two.scores)
+    checkpoint, contract = two.checkpoint("last"), two.recipe.contract
+    package = export_package(checkpoint, tmp_path / "package", contract=contract)
+    found = score(package, load_dataset("market1501", root))
+    assert found == pytest.approx(two.scores["mAP"], abs=1e-4)
+    assert two.scores["mAP"] == pytest.approx(one.scores["mAP"], abs=0.08)
 
 
 @pytest.mark.slow
@@ -105,25 +135,3 @@ def wait_for_epoch(out: Path, epoch: int, process: subprocess.Popen[bytes]) -> N
             return
         time.sleep(0.05)
     raise AssertionError(f"epoch {epoch} was not reached")
-
-
-@pytest.mark.slow
-def test_two_processes_validate_as_one(root: Path, tmp_path: Path) -> None:
-    """The same weights score the same, and training together leads to about as good ones."""
-    recipe = write_recipe(
-        tmp_path,
-        quick_recipe(
-            epochs=6, optimiser="sgd", learning_rate=0.05, validate_every=6, warmup_epochs=2
-        ),
-    )
-    together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = run_to_end([*together, *command(root, recipe, tmp_path / "two"), "--json"])
-    two = read_run(tmp_path / "two")
-    assert json.loads(done.stdout)["scores"] == dict(two.scores)
-    checkpoint, contract = two.checkpoint("last"), two.recipe.contract
-    package = export_package(checkpoint, tmp_path / "package", contract=contract)
-    found = score(package, load_dataset("market1501", root))
-    assert found == pytest.approx(two.scores["mAP"], abs=1e-4)
-    run_to_end(command(root, recipe, tmp_path / "one"))
-    one = read_run(tmp_path / "one")
-    assert two.scores["mAP"] == pytest.approx(one.scores["mAP"], abs=0.08)

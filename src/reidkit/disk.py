@@ -24,8 +24,7 @@ def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
 
     A `private` one is its owner's alone to read, from its first byte on.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     mode = 0o600 if private else 0o666
     try:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:

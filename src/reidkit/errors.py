@@ -53,6 +53,9 @@ class ImageError(ReidkitError):
         self.path = path
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
 
 class UnreadableImage(NamedTuple):
     """A picture left out of a run, and why."""
@@ -64,7 +67,8 @@ class UnreadableImage(NamedTuple):
 class UnreadableImagesError(ReidkitError):
     """All pictures of a run that could not be decoded; the run went on to find every one.
 
-    `images` holds them in sample order; `advice` says what else to do than to repair them.
+    `images` holds them in sample order, `total` counts all pictures; `advice` says what else to do
+    than to repair them.
     """
 
     def __init__(self, images: Sequence[UnreadableImage], total: int, advice: str = "") -> None:
@@ -75,6 +79,12 @@ class UnreadableImagesError(ReidkitError):
             f"remove them{advice}"
         )
         self.images = tuple(images)
+        self.total, self.advice = total, advice
+
+    def __reduce__(
+        self,
+    ) -> tuple[type[UnreadableImagesError], tuple[tuple[UnreadableImage, ...], int, str]]:
+        return type(self), (self.images, self.total, self.advice)
 
 
 class CheckpointError(ReidkitError):
@@ -159,6 +169,10 @@ class AscendError(ReidkitError, RuntimeError):
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message if code is None else f"{code}: {message}")
         self.code = code
+        self._message = message
+
+    def __reduce__(self) -> tuple[type[AscendError], tuple[str, str | None]]:
+        return type(self), (self._message, self.code)
 
 
 class MissingExtraError(ReidkitError):
@@ -170,6 +184,10 @@ class MissingExtraError(ReidkitError):
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(f"{library} is not installed: pip install 'reidkit[{extra}]'")
         self.extra = extra
+        self._library = library
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return type(self), (self._library, self.extra)
 
 
 def name_some(names: Sequence[str]) -> str:

@@ -49,6 +49,6 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--actors",
             type=click.IntRange(1, 100_000),
-            help="How many copies of the model run; as many as fit if not given.",
+            help="Models (embed) or tasks (elsewhere) that run at once; by default as many as fit.",
         ),
     )

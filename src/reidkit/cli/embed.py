@@ -88,7 +88,8 @@ def command(
     if shard is not None:
         raise click.UsageError("--shard: without --engine, which shares out the pictures itself")
     parts = _parts.Parts(running, engine, part_size)
-    source = images if images and root is None else _samples(images, root, layout, split)
+    named = bool(images) and root is None and layout is None and split is None
+    source = images if named else _samples(images, root, layout, split)
     _parts.show(parts.embed(package, source, out), as_json=as_json)
 
 

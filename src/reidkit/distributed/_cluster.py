@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -70,17 +70,16 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     try:
         with _muted():
             if cluster.address == "local":
-                # A logical processor more for each core: reading goes on beside the engine.
                 ray.init(
                     address="local",
-                    num_cpus=2 * available_cores(),
+                    num_cpus=_logical_processors(),
                     object_store_memory=_OBJECT_STORE,
                     include_dashboard=False,
                     **quiet,
                 )
             else:
                 ray.init(address=cluster.address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise EngineError(
             f"no Ray cluster answers at {cluster.address!r} ({_first_line(error)}): start one with "
             "`ray start --head`, or use the address local"
@@ -89,6 +88,11 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _logical_processors() -> int:
+    """Two for each core of this machine: reading goes on beside the engine."""
+    return 2 * available_cores()
 
 
 def share_out(ray: Any, cluster: Cluster, device: str) -> Share:
@@ -104,19 +108,33 @@ def share_out(ray: Any, cluster: Cluster, device: str) -> Share:
         if actors > gpus:
             raise ArgumentError(f"{actors} actors on {device}, but the cluster has {gpus} GPUs")
         return Share(actors, 0, 1, cluster.threads or 1)
-    if cluster.address == "local":
+    if cluster.address == "local" and cpus >= _logical_processors():
         actors = cluster.actors or 1
         threads = cluster.threads or max(1, available_cores() // actors)
         return Share(actors, available_cores() / actors, 0, threads)
-    free = cpus - max(1, cpus // 8)
-    threads = cluster.threads or max(1, min(_THREADS, free))
-    actors = cluster.actors or max(1, free // threads)
-    if actors * threads > free:
+    return _share_processors(_list_processors(ray), cluster)
+
+
+def _share_processors(machines: Sequence[int], cluster: Cluster) -> Share:
+    """Fit actors onto machines by their processors; an eighth of all is for reading."""
+    total = sum(machines)
+    reading = max(1, total // 8)
+    threads = cluster.threads or max(1, min(_THREADS, max(machines, default=0), total - reading))
+    room = min(sum(machine // threads for machine in machines), (total - reading) // threads)
+    actors = cluster.actors or max(1, room)
+    if actors > room:
         raise ArgumentError(
-            f"{actors} actors with {threads} threads each, but the cluster has {cpus} processors, "
-            f"of which {cpus - free} stay for reading: take fewer --actors or --threads"
+            f"{actors} actors with {threads} threads each do not fit: the cluster's machines have "
+            f"{' + '.join(map(str, machines)) or 'no'} processors, of which {reading} stay for "
+            "reading: take fewer --actors or --threads, or more machines"
         )
     return Share(actors, threads, 0, threads)
+
+
+def _list_processors(ray: Any) -> list[int]:
+    """List the processors of each machine that has some."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [count for node in nodes if (count := int(node.get("CPU", 0)))]
 
 
 @contextmanager
@@ -134,7 +152,7 @@ def speaking() -> Iterator[None]:
     except Exception as error:  # Ray wraps errors of tasks in classes made on the spot
         found = _find_own(error)
         if found is not None:
-            raise type(found)(*found.args) from error
+            raise found from error
         module = type(error).__module__
         if module.startswith("ray"):
             raise EngineError(f"Ray gave up: {_first_line(error)}") from error
@@ -150,7 +168,7 @@ def quiet_data() -> Iterator[None]:
     context.print_on_execution_start = False
     # Each section is a block of its own, whatever its size.
     context.target_max_block_size = 1
-    context.retried_map_errors = ["cannot be read:", "cannot be written:"]
+    context.retried_map_errors = [r"cannot be (read|written|deleted|looked at|listed)"]
     context.max_map_retries = 3
     log = logging.getLogger("ray.data")
     level = log.level

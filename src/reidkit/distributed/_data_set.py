@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from reidkit.distributed._parts import read_manifest, read_part, read_unreadable
+from reidkit.distributed._folder import read_manifest
+from reidkit.distributed._parts import read_part, read_unreadable
 from reidkit.distributed._places import Place, find_place
-from reidkit.errors import StoreError, UnreadableImage
+from reidkit.errors import MismatchError, StoreError, UnreadableImage
 from reidkit.records import Embeddings, Samples
 
 
@@ -47,7 +47,8 @@ class DataSet:
 
         Raises:
             StoreError: it is missing or damaged.
-            IntegrityError: its vectors were changed.
+            IntegrityError: its rows were changed.
+            MismatchError: it is of another model or contract.
         """
         found = read_part(self.place, self.parts[part])
         shape = (self.rows[part], self.dimension)
@@ -56,9 +57,9 @@ class DataSet:
                 f"{self.place}: {self.parts[part]} holds {found.vectors.shape}, the manifest says "
                 f"{shape}"
             )
-        return dataclasses.replace(
-            found, model_sha256=self.model_sha256, contract_sha256=self.contract_sha256
-        )
+        if (found.model_sha256, found.contract_sha256) != (self.model_sha256, self.contract_sha256):
+            raise MismatchError(f"{self.place}: {self.parts[part]} is of another model or contract")
+        return found
 
     def list_unreadable(self) -> Iterator[UnreadableImage]:
         """Give the pictures that were left out, and why."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reidkit.comparing import split_range
 from reidkit.distributed._data_set import DataSet
-from reidkit.distributed._tasks import HERE, Tasks
+from reidkit.distributed._tasks import HERE, SHARES, Tasks
 from reidkit.errors import ArgumentError
 from reidkit.gallery import (
-    Enrolment,
     Gallery,
     Left,
     Naming,
@@ -20,7 +19,10 @@ from reidkit.gallery import (
     is_postgres,
     make_crops,
 )
-from reidkit.records import Progress
+from reidkit.records import Embeddings, Progress
+
+_PARTS = 16
+"""Parts that a task enrols at most."""
 
 _NAMED = 1000
 """Refused crops that are named; all are counted."""
@@ -31,7 +33,8 @@ class Enrolling:
     """Where crops go and what is said of them.
 
     Fields:
-        place: the gallery, and `package` its model package; `None` for the one it was made with.
+        place: the gallery, and `package` its model package, which every task reads there; `None`
+            for the one it was made with.
         camera: of all crops; by default each has its own.
         tags: of all crops.
         naming: how people are called: by number, or by their pictures' paths.
@@ -63,6 +66,17 @@ class EnrolledParts:
     refused: tuple[Refused, ...] = ()
     left: Left = Left()  # noqa: RUF009 - frozen
 
+    def __add__(self, other: EnrolledParts) -> EnrolledParts:
+        return EnrolledParts(
+            self.crops + other.crops,
+            self.added + other.added,
+            self.replaced + other.replaced,
+            self.skipped + other.skipped,
+            self.refused_count + other.refused_count,
+            (*self.refused, *other.refused)[:_NAMED],
+            self.left + other.left,
+        )
+
 
 def enrol_parts(
     data: DataSet,
@@ -88,16 +102,28 @@ def enrol_parts(
         )
     enrolled, rows = EnrolledParts(), 0
     _report(progress, 0, len(data))
-    for part, done, left in tasks.run(_enrol, (data, enrolling), range(len(data.parts))):
-        enrolled = _add(enrolled, done, left)
-        rows += data.rows[part]
+    parts = len(data.parts)
+    spans = split_range(parts, max(1, min(_PARTS, parts // (SHARES * tasks.at_once))))
+    for span, done in tasks.run(_enrol, (data, enrolling), spans):
+        enrolled += done
+        rows += sum(data.rows[slice(*span)])
         _report(progress, rows, len(data))
     return enrolled
 
 
-def _enrol(shared: tuple[DataSet, Enrolling], part: int) -> tuple[int, Enrolment, Left]:
+def _enrol(
+    shared: tuple[DataSet, Enrolling], span: tuple[int, int]
+) -> tuple[tuple[int, int], EnrolledParts]:
+    """Enrol some parts; the gallery is opened once, since its package is checked then."""
     data, enrolling = shared
-    found = data.read(part)
+    enrolled = EnrolledParts()
+    with Gallery.open(enrolling.place, package=enrolling.package) as gallery:
+        for part in range(*span):
+            enrolled += _enrol_part(gallery, data.read(part), enrolling)
+    return span, enrolled
+
+
+def _enrol_part(gallery: Gallery, found: Embeddings, enrolling: Enrolling) -> EnrolledParts:
     left = Left()
     if enrolling.naming is None:
         keep, left = choose_people(found.samples, zero_is_person=enrolling.zero_is_person)
@@ -105,20 +131,15 @@ def _enrol(shared: tuple[DataSet, Enrolling], part: int) -> tuple[int, Enrolment
     crops = make_crops(
         found.samples, camera=enrolling.camera, tags=enrolling.tags, naming=enrolling.naming
     )
-    with Gallery.open(enrolling.place, package=enrolling.package) as gallery:
-        return part, gallery.add_embeddings(found, crops, actor=enrolling.actor), left
-
-
-def _add(enrolled: EnrolledParts, done: Enrolment, left: Left) -> EnrolledParts:
-    return dataclasses.replace(
-        enrolled,
-        crops=enrolled.crops + len(done.ids) + done.skipped + len(done.refused),
-        added=enrolled.added + len(done.ids) - done.replaced,
-        replaced=enrolled.replaced + done.replaced,
-        skipped=enrolled.skipped + done.skipped,
-        refused_count=enrolled.refused_count + len(done.refused),
-        refused=(*enrolled.refused, *done.refused)[:_NAMED],
-        left=enrolled.left + left,
+    done = gallery.add_embeddings(found, crops, actor=enrolling.actor)
+    return EnrolledParts(
+        crops=len(crops),
+        added=len(done.ids) - done.replaced,
+        replaced=done.replaced,
+        skipped=done.skipped,
+        refused_count=len(done.refused),
+        refused=done.refused[:_NAMED],
+        left=left,
     )
 
 

@@ -13,7 +13,6 @@ from reidkit.comparing import Moments, Rows, VectorComparison, check_memory, spl
 from reidkit.distributed._counting import (
     Answers,
     Count,
-    Found,
     Search,
     Span,
     count_answers,
@@ -79,12 +78,16 @@ def evaluate_parts(
     spans = cut_gallery(gallery, tasks)
     if metric == "euclidean":
         search = dataclasses.replace(search, middle=_find_middle(search, spans, tasks))
-    found = list(tasks.run(find_answers, search, spans))
-    kept = sum(part.kept for part in found)
+    kept, answers = 0, []
+    own, hits = np.zeros((2, len(query)), np.int64)
+    for part in tasks.run(find_answers, search, spans):
+        kept += part.kept
+        own += part.own
+        hits += part.hits
+        answers.append(part.answers)
     check_sizes(len(query), kept, sum(gallery.rows))
-    own, hits = (sum(each) for each in zip(*((p.own, p.hits) for p in found), strict=True))
     dropped = count_dropped(query.samples, own, hits)
-    count = _collect(search, choose_scored(hits, dropped), found)
+    count = _collect(search, choose_scored(hits, dropped), answers)
     return average_ranks(
         [_rank(count, spans, tasks)],
         gallery=kept,
@@ -120,9 +123,8 @@ def _find_middle(search: Search, spans: Sequence[Span], tasks: Tasks) -> NDArray
     return moments.find_middle() if moments.count else None
 
 
-def _collect(search: Search, scored: NDArray[np.intp], found: Sequence[Found]) -> Count:
+def _collect(search: Search, scored: NDArray[np.intp], parts: Sequence[Answers]) -> Count:
     """Put all right answers together, those of the queries `scored`, which are numbered anew."""
-    parts = [part.answers for part in found]
     whole = Answers(
         np.searchsorted(scored, np.concatenate([part.queries for part in parts])),
         np.concatenate([part.rows for part in parts]),

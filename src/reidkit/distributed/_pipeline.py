@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from reidkit.distributed._cluster import Share, quiet_data, speaking
 from reidkit.distributed._embedding import embed_section, open_model, pack, unpacked
-from reidkit.distributed._parts import PartFacts, write_part
+from reidkit.distributed._parts import PartFacts, PartPlan, write_part
 from reidkit.distributed._places import Place
 from reidkit.distributed._plan import Job
 from reidkit.distributed._sections import Section, SectionNames, read_sections
@@ -28,6 +28,10 @@ _PIECES_OF_A_TASK = 16
 
 _SECTIONS_OF_AN_ACTOR = 2
 """One that is worked on, and one that waits."""
+
+_APART = 0.01
+"""How much of a processor less an actor asks for than its share: where it asked for what reading
+asks for, Ray would put both into one process, one after the other."""
 
 _WRITING = 0.25
 """The share of a processor that writing a part takes, most of it waiting."""
@@ -79,11 +83,11 @@ def run(
             compute=ActorPoolStrategy(
                 size=share.actors, max_tasks_in_flight_per_actor=_SECTIONS_OF_AN_ACTOR
             ),
-            num_cpus=share.cpus,
+            num_cpus=max(0, share.cpus - _APART),
             num_gpus=share.gpus,
         )
         stream = stream.map_batches(
-            _write, fn_kwargs={"out": job.out}, batch_size=None, num_cpus=_WRITING
+            _write, fn_kwargs={"out": job.out, "plan": job.plan}, batch_size=None, num_cpus=_WRITING
         )
         for row in stream.iter_rows():
             yield PartFacts(**row)
@@ -117,11 +121,11 @@ def _read(block: _Block, contract: InputSpec, size: int) -> Iterator[_Block]:
             yield _as_row(pickle.dumps(section.about), section.pixels)
 
 
-def _write(block: _Block, out: Place) -> Iterator[_Block]:
+def _write(block: _Block, out: Place, plan: PartPlan) -> Iterator[_Block]:
     """Write parts and tell what they hold."""
     for about, vectors in zip(block["about"], block["values"], strict=True):
         names: SectionNames = pickle.loads(about)
-        part = write_part(out, names, vectors[: len(names.names)])
+        part = write_part(out, plan, names, vectors[: len(names.names)])
         yield {name: [value] for name, value in asdict(part).items()}
 
 

@@ -7,24 +7,27 @@ An address is a path, or a URI of a file system that pyarrow knows (`s3://`, `gs
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
+import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from reidkit import disk
 from reidkit.distributed._arrow import arrow, arrow_files
-from reidkit.errors import ArgumentError, StoreError
+from reidkit.errors import ArgumentError, ImageError, StoreError
 
 WHOLE_UPLOADS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 """Stores where a file appears only once all of it has arrived."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Place:
     """A file or folder below an address; its file system is opened where it is used.
 
@@ -38,6 +41,9 @@ class Place:
 
     def __truediv__(self, name: str) -> Place:
         return Place(self.address, f"{self.below}/{name}" if self.below else name)
+
+    def __repr__(self) -> str:
+        return f"Place({str(self)!r})"
 
     def __str__(self) -> str:
         """Name it for people and records: without options, user or password."""
@@ -56,7 +62,13 @@ class Place:
         if not is_uri(self.address):
             return Path(self.address) / self.below
         found = urlsplit(self.address)
-        return Path(found.path) / self.below if found.scheme == "file" else None
+        return Path(unquote(found.path)) / self.below if found.scheme == "file" else None
+
+    @property
+    def identity(self) -> str:
+        """What it and no other place is called, as far as names tell."""
+        path = self.local
+        return str(self) if path is None else os.path.realpath(path)
 
     def beside(self, name: str) -> Place:
         """Give the place that a file's `name` means which this file, a table, mentions.
@@ -75,21 +87,28 @@ class Place:
         if not is_uri(self.address):
             return Place(str(Path(self.address).parent / name))
         mine = urlsplit(self.address)
-        return Place(urlunsplit(mine._replace(path=str(PurePosixPath(mine.path).parent / name))))
+        # The name stays as it is: in an address some letters would mean something else.
+        return Place(urlunsplit(mine._replace(path=mine.path.rpartition("/")[0])), name)
 
-    def read_bytes(self) -> bytes:
+    def read_bytes(self, *, largest: int | None = None) -> bytes:
         """Read a file whole.
 
         Raises:
             FileNotFoundError: there is none.
+            ImageError: it is larger than `largest` bytes.
             StoreError: it cannot be read.
         """
-        with self._speaking("read"):
-            return bytes(self._system.open_input_file(self._path).readall())
+        with self._speaking("read"), self._system.open_input_file(self._path) as file:
+            if largest is not None and file.size() > largest:
+                raise ImageError(str(self), f"{file.size()} bytes is too large for a picture")
+            return bytes(file.readall())
 
     @contextmanager
-    def open(self) -> Iterator[Any]:
-        """Open a file to read here and there in it; what is given has `read` and `seek`.
+    def open(self) -> Iterator[io.RawIOBase]:
+        """Open a file to read here and there in it.
+
+        Whatever the store raises while it is read is a `StoreError` too, so that another error of
+        whoever reads it means that the file is damaged.
 
         Raises:
             FileNotFoundError: there is none.
@@ -98,7 +117,7 @@ class Place:
         with self._speaking("read"):
             file = self._system.open_input_file(self._path)
         with file:
-            yield file
+            yield _Watched(self, file)
 
     def write_bytes(self, data: bytes) -> None:
         """Write a file, which appears whole or not at all, and may be there already.
@@ -122,9 +141,14 @@ class Place:
 
     def delete(self) -> None:
         """Delete a file, if it is there."""
-        with self._speaking("deleted"):
-            if self.exists():
-                self._system.delete_file(self._path)
+        with contextlib.suppress(FileNotFoundError), self._speaking("deleted"):
+            self._system.delete_file(self._path)
+
+    def stamp(self) -> str:
+        """Give a text that changes when a file is written anew: its size and time."""
+        with self._speaking("looked at"):
+            info = self._system.get_file_info(self._path)
+        return f"{info.size} {info.mtime_ns}"
 
     def exists(self) -> bool:
         """Tell whether there is a file or folder."""
@@ -144,17 +168,15 @@ class Place:
         What begins with a dot, or is in a folder that does, is left out: it is not finished, or
         not meant to be seen.
         """
+        if (path := self.local) is not None:
+            return [self / name for name in _list_local(path)]
         files = arrow_files()
         chosen = files.FileSelector(self._path, allow_not_found=True, recursive=True)
         with self._speaking("listed"):
             found = self._system.get_file_info(chosen)
         start = len(self._path.rstrip("/")) + 1
         names = [info.path[start:] for info in found if info.type == files.FileType.File]
-        return [
-            self / name
-            for name in sorted(names, key=lambda name: name.split("/"))
-            if not any(part.startswith(".") for part in name.split("/"))
-        ]
+        return [self / name for name in _choose_shown(names)]
 
     @property
     def _system(self) -> Any:
@@ -198,9 +220,51 @@ def show_address(text: str) -> str:
     """Give an address without options, user and password."""
     if not is_uri(text):
         return text
-    found = urlsplit(text)
-    host = found.netloc.rpartition("@")[2]
-    return f"{found.scheme}://{host}{found.path}"
+    scheme, _, rest = text.partition("://")
+    rest = rest.partition("?")[0]
+    user, _, place = rest.rpartition("@")
+    # A password may hold a slash, and so may a path hold an @.
+    secret = ":" in user or "/" not in user
+    return f"{scheme}://{place if secret else rest}"
+
+
+class _Watched(io.RawIOBase):
+    """An open file whose store's failures are errors of reidkit's."""
+
+    def __init__(self, place: Place, file: Any) -> None:
+        super().__init__()
+        self._place, self._file = place, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._place._speaking("read"):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with self._place._speaking("read"):
+            return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+
+def _list_local(folder: Path) -> list[str]:
+    """List the files below a folder of this machine as `find_images` walks it."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return _choose_shown([path.relative_to(folder).as_posix() for path in found])
+
+
+def _choose_shown(names: Sequence[str]) -> list[str]:
+    """Sort names, and leave out what begins with a dot or is in a folder that does."""
+    parts = sorted(name.split("/") for name in names)
+    return ["/".join(part) for part in parts if not any(each.startswith(".") for each in part)]
 
 
 @functools.lru_cache(maxsize=16)
@@ -212,9 +276,10 @@ def _open_system(address: str) -> tuple[Any, str]:
             return files.LocalFileSystem(), address
         return _open_uri(address)
     except (OSError, ValueError, ImportError, arrow().ArrowException) as error:
-        raise ArgumentError(
-            f"{show_address(address)} is not an address that can be opened: {error}"
-        ) from error
+        shown = show_address(address)
+        # Libraries quote the address, with all that is secret in it.
+        reason = str(error) if shown == address else type(error).__name__
+        raise ArgumentError(f"{shown} is not an address that can be opened: {reason}") from None
 
 
 def _open_uri(address: str) -> tuple[Any, str]:

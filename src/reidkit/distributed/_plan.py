@@ -54,7 +54,7 @@ def plan_job(
         ArgumentError: `out` lies in a folder that is embedded: the next run would find the parts.
     """
     for folder in source.folders:
-        if f"{out}/".startswith(f"{folder.rstrip('/')}/"):
+        if f"{out.identity}/".startswith(f"{folder.rstrip('/')}/"):
             raise ArgumentError(f"{out} lies in {folder}, which is embedded: choose another place")
     spec = package.spec
     contract = dataclasses.replace(spec.input, flip=True) if flip else spec.input

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from reidkit.distributed import _pipeline
 from reidkit.distributed._cluster import Cluster, connected, share_out
 from reidkit.distributed._data_set import DataSet, open_data_set
-from reidkit.distributed._parts import (
-    MANIFEST,
-    PartFacts,
-    begin,
-    count_parts,
-    finish,
-    is_whole,
-    read_unreadable,
-)
+from reidkit.distributed._folder import MANIFEST, begin, count_parts, finish, is_whole
+from reidkit.distributed._parts import PartFacts, read_unreadable
 from reidkit.distributed._plan import Job
-from reidkit.errors import UnreadableImagesError
+from reidkit.errors import UnreadableImage, UnreadableImagesError
 from reidkit.records import Progress
 
 
@@ -44,22 +37,32 @@ def embed_parts(
         StoreError: a file system failed.
     """
     begin(job.out, job.plan)
-    if (job.out / MANIFEST).exists():
-        return open_data_set(job.out)
-    kept = _keep(count_parts(job.out), retry=not skip_unreadable)
+    if not (job.out / MANIFEST).exists():
+        _make(job, cluster, progress=progress, skip_unreadable=skip_unreadable)
+    data = open_data_set(job.out)
+    if data.unreadable and not (skip_unreadable and len(data)):
+        raise _word_unreadable(data.list_unreadable(), len(data) + data.unreadable)
+    return data
+
+
+def _make(job: Job, cluster: Cluster, *, progress: Progress | None, skip_unreadable: bool) -> None:
+    """Make what is missing, and the manifest if nothing stands against it."""
+    kept = _keep(count_parts(job.out, job.plan), retry=not skip_unreadable)
     missing = _find_missing(job, kept)
     parts = {(part.piece, part.section): part for part in kept}
-    counter = _Counter(job, parts, progress)
+    counter = _Counter(job, kept, progress)
     if missing:
         with connected(cluster) as ray:
             share = share_out(ray, cluster, job.plan.device)
             for part in _pipeline.run(ray, job, share, missing):
                 parts[part.piece, part.section] = part
-                counter.report()
-    if not skip_unreadable:
-        _check_readable(job, list(parts.values()))
+                counter.add(part)
+    rows = sum(part.rows for part in parts.values())
+    bad = sorted(part.name for part in parts.values() if part.unreadable)
+    if bad and not (skip_unreadable and rows):
+        unreadable = sum(part.unreadable for part in parts.values())
+        raise _word_unreadable(read_unreadable(job.out, bad), rows + unreadable)
     finish(job.out, job.plan, parts.values())
-    return open_data_set(job.out)
 
 
 def _keep(parts: Sequence[PartFacts], *, retry: bool) -> list[PartFacts]:
@@ -82,32 +85,29 @@ def _find_missing(job: Job, kept: Sequence[PartFacts]) -> dict[int, frozenset[in
 class _Counter:
     """Tells of progress: in pictures where their number is known, else in pieces."""
 
-    def __init__(
-        self, job: Job, parts: dict[tuple[int, int], PartFacts], progress: Progress | None
-    ) -> None:
-        self._total = job.source.rows
-        self._pieces = job.plan.pieces
-        self._parts = parts
+    def __init__(self, job: Job, kept: Sequence[PartFacts], progress: Progress | None) -> None:
+        self._rows = job.source.rows is not None
+        self._total = job.plan.pieces if job.source.rows is None else job.source.rows
         self._progress = progress
-        self.report()
+        self._done = 0
+        for part in kept:
+            self._done += self._count(part)
+        self._report()
 
-    def report(self) -> None:
-        """Say how far the run has come."""
-        if self._progress is None:
-            return
-        parts = self._parts.values()
-        if self._total is not None:
-            done = sum(part.rows + part.unreadable for part in parts)
-            self._progress(min(done, self._total), self._total)
-        else:
-            self._progress(sum(part.last for part in parts), self._pieces)
+    def add(self, part: PartFacts) -> None:
+        """Say that a part is there."""
+        self._done += self._count(part)
+        self._report()
+
+    def _count(self, part: PartFacts) -> int:
+        return part.rows + part.unreadable if self._rows else int(part.last)
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            # A part whose writer died may be told of twice.
+            self._progress(min(self._done, self._total), self._total)
 
 
-def _check_readable(job: Job, parts: Sequence[PartFacts]) -> None:
-    bad = sorted(part.name for part in parts if part.unreadable)
-    if not bad:
-        return
-    images = list(read_unreadable(job.out, bad))
-    total = sum(part.rows for part in parts) + len(images)
+def _word_unreadable(images: Iterable[UnreadableImage], total: int) -> UnreadableImagesError:
     advice = ", or leave them out with --skip-unreadable (skip_unreadable=True)"
-    raise UnreadableImagesError(images, total, advice)
+    return UnreadableImagesError(list(images), total, advice)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit import preprocess
-from reidkit.distributed._crops import Crop, Piece, read_crops
+from reidkit.distributed._crops import read_crops
+from reidkit.distributed._pieces import Crop, Piece
 from reidkit.errors import ImageError, UnreadableImage
 from reidkit.package import InputSpec
 
@@ -59,17 +60,12 @@ def read_sections(
     upcoming = list(itertools.islice(crops, size))
     for section in itertools.count():
         current, upcoming = upcoming, list(itertools.islice(crops, size))
-        while upcoming and all(_is_shard(crop) for crop in upcoming):
+        while upcoming and all(crop.of_shard for crop in upcoming):
             current, upcoming = current + upcoming, list(itertools.islice(crops, size))
         if section not in done:
             yield _decode(number, section, not upcoming, current, contract)
         if not upcoming:
             return
-
-
-def _is_shard(crop: Crop) -> bool:
-    """Tell whether a crop stands for its shard's own fault: it makes no row."""
-    return crop.of_shard
 
 
 def _decode(

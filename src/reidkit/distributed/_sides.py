@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.distributed._parts import MANIFEST, PLAN
+from reidkit.distributed._folder import MANIFEST, PLAN
 from reidkit.distributed._places import is_uri
 from reidkit.records import JUNK, Embeddings, Samples
 

@@ -6,14 +6,23 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from reidkit.datasets.images import SUFFIXES
 from reidkit.distributed._arrow import arrow, parquet
-from reidkit.distributed._crops import ParquetShard, Pictures, Piece, TarShard
+from reidkit.distributed._pieces import ParquetShard, Pictures, Piece, TarShard
 from reidkit.distributed._places import Place, find_place, show_address
-from reidkit.errors import DatasetError, StoreError, name_some
+from reidkit.errors import DatasetError, name_some
 from reidkit.records import JUNK, Samples
+
+_SHARDS = frozenset({".tar", ".parquet"})
+
+_AT_ONCE = 16
+"""Shards that are looked at at once: an object store makes each wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +32,7 @@ class Source:
     Fields:
         pieces: what tasks read.
         rows: the pictures in it; `None` where only reading the shards will tell.
-        sha256: of the names and ids of the pictures, or of the shards' names.
+        sha256: of the pictures' names and ids, or of the shards' names, sizes and times.
         folders: what was searched for them.
     """
 
@@ -41,22 +50,24 @@ def find_source(addresses: Sequence[str], *, size: int) -> Source:
 
     Raises:
         DatasetError: an address does not exist, or a folder holds none of these.
-        StoreError: a shard, or the file system, cannot be read.
+        StoreError: the file system failed.
     """
     pieces: list[Piece] = []
     folders = []
     for address in addresses:
         place = find_place(address)
         if place.is_folder():
-            folders.append(str(place))
+            folders.append(place.identity)
             files = place.list_files()
             if not files:
                 raise DatasetError(f"{place} holds no files")
-        elif place.exists():
-            files = [place]
-        else:
+            pieces += _cut(place, files, size)
+        elif not place.exists():
             raise DatasetError(f"{place} does not exist")
-        pieces += _cut(place, files, size)
+        elif place.suffix in _SHARDS:
+            pieces += _cut(place, [place], size)
+        else:  # who names a file means a picture, whatever it is called
+            pieces += _cut_pictures([place], size)
     return dataclasses.replace(_describe(pieces), folders=tuple(folders))
 
 
@@ -66,8 +77,9 @@ def cut_samples(samples: Samples, *, size: int) -> Source:
     Raises:
         DatasetError: the name of a picture is not UTF-8, which Parquet demands.
     """
-    _check_names(samples.paths.tolist())
-    columns = (samples.paths, samples.person_ids, samples.camera_ids)
+    paths = np.array([str(Path(path).absolute()) for path in samples.paths], np.object_)
+    _check_names(paths.tolist())
+    columns = (paths, samples.person_ids, samples.camera_ids)
     pieces: list[Piece] = []
     for start in range(0, len(samples), size):
         names, people, cameras = (column[start : start + size].tolist() for column in columns)
@@ -83,14 +95,14 @@ def _cut(place: Place, files: Sequence[Place], size: int) -> Iterator[Piece]:
         suffix = file.suffix
         if suffix in SUFFIXES:
             pictures.append(file)
-        elif suffix in (".tar", ".parquet"):
+        elif suffix in _SHARDS:
             yield from _cut_pictures(pictures, size)
             pictures = []
             yield from [TarShard(file)] if suffix == ".tar" else _cut_parquet(file)
-        known = known or suffix in SUFFIXES | {".tar", ".parquet"}
+        known = known or suffix in SUFFIXES | _SHARDS
     yield from _cut_pictures(pictures, size)
     if not known:
-        kinds = ", ".join(sorted(SUFFIXES | {".tar", ".parquet"}))
+        kinds = ", ".join(sorted(SUFFIXES | _SHARDS))
         raise DatasetError(f"{place} holds neither pictures nor shards ({kinds})")
 
 
@@ -108,8 +120,8 @@ def _cut_parquet(file: Place) -> Iterator[ParquetShard]:
     try:
         with file.open() as opened:
             groups = parquet().ParquetFile(opened).metadata.num_row_groups
-    except arrow().ArrowException as error:
-        raise StoreError(f"{file} is not a Parquet file, or a damaged one: {error}") from error
+    except (OSError, arrow().ArrowException):
+        groups = 1  # a damaged file: its reader says so
     for group in range(groups):
         yield ParquetShard(file, group)
 
@@ -130,18 +142,19 @@ def _describe(pieces: Sequence[Piece]) -> Source:
     """Count and hash; the hash says nothing of how pictures are cut, nor of options."""
     digest = hashlib.sha256()
     rows: int | None = 0
+    shards = {piece.place for piece in pieces if not isinstance(piece, Pictures)}
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="reidkit-reader") as pool:
+        stamps = dict(zip(shards, pool.map(Place.stamp, shards), strict=True))
     for piece in pieces:
-        match piece:
-            case Pictures():
-                root = show_address(piece.root)
-                columns = (piece.names, piece.person_ids, piece.camera_ids)
-                for row in zip(*columns, strict=True):
-                    digest.update(json.dumps([root, *row]).encode())
-                rows = None if rows is None else rows + len(piece.names)
-            case TarShard():
-                digest.update(json.dumps(["tar", str(piece.place)]).encode())
-                rows = None
-            case ParquetShard():
-                digest.update(json.dumps([str(piece.place), piece.group]).encode())
-                rows = None
+        if isinstance(piece, Pictures):
+            columns = (piece.names, piece.person_ids, piece.camera_ids)
+            for name, person, camera in zip(*columns, strict=True):
+                shown = [show_address(piece.root), name if piece.root else show_address(name)]
+                digest.update(json.dumps([*shown, person, camera]).encode())
+            rows = None if rows is None else rows + len(piece.names)
+        else:
+            group = piece.group if isinstance(piece, ParquetShard) else None
+            shard = [str(piece.place), stamps[piece.place], group]
+            digest.update(json.dumps(shard).encode())
+            rows = None
     return Source(tuple(pieces), rows, digest.hexdigest())

@@ -14,6 +14,9 @@ from reidkit.errors import ArgumentError, EngineError, StoreError
 SHARES = 4
 """How many items to cut work into for each task that runs at once: they end together."""
 
+_LEAST_MEMORY = 2**26
+"""Bytes that a task may take up on whatever machine."""
+
 _RETRIES = 3
 """How often a task runs again whose machine was lost, or whose file system failed."""
 
@@ -131,7 +134,13 @@ def ray_tasks(ray: Any, *, memory: int = MEMORY, at_once: int | None = None) -> 
         raise EngineError("the Ray cluster has no processors: add a machine, or --num-cpus to one")
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     room = min(int(resources.get("object_store_memory", 0)) for resources in nodes)
-    return RayTasks(ray, memory, min(processors, at_once or processors), room)
+    together = min(processors, at_once or processors)
+    # All tasks of a machine together leave half of its memory to others.
+    most = min(
+        int(resources.get("memory", memory)) // (2 * max(1, int(resources.get("CPU", 1))))
+        for resources in nodes
+    )
+    return RayTasks(ray, max(_LEAST_MEMORY, min(memory, most)), together, room)
 
 
 @contextmanager

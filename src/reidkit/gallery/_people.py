@@ -74,4 +74,9 @@ def _name_people(samples: Samples, naming: Naming | None) -> list[str]:
     if naming is None:
         return [str(i) for i in samples.person_ids.tolist()]
     paths = [PurePath(path) for path in samples.paths]
-    return [path.parent.name if naming == "folder" else path.stem for path in paths]
+    return [path.parent.name if naming == "folder" else _find_stem(path) for path in paths]
+
+
+def _find_stem(path: PurePath) -> str:
+    """Give the name without its suffix; a row of a table, `NAME.parquet#N`, keeps its number."""
+    return path.name if "#" in path.suffix else path.stem

@@ -114,6 +114,8 @@ def command(
         enrolling = _plan_parts(place, package, source, labels, actor)
         _add_parts(embeddings, enrolling, engine, as_json=as_json)
         return
+    if embeddings is not None:
+        _options.refuse_uris(embeddings)
     if engine.engine is not None:
         raise click.UsageError("--engine: only together with --embeddings and a data set in parts")
     with (
