@@ -23,19 +23,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from families import list_family, measure_process
 from machine import describe_machine
-from reidkit import disk, networks
+from reidkit import disk
 from reidkit import package as packages
-from reidkit.exporting import export_package
-from reidkit.networks import Network
 from reidkit.package import EngineSpec, InputSpec, ModelSpec, ReferencePictures
+from service_processes import make_package
 
 RECORD = Path(__file__).parent / "records" / "distributed.json"
 PARTS = ("overhead", "workers", "memory")
@@ -148,14 +147,12 @@ class Bench:
 
     def make_package(self, kind: str) -> Path:
         """Make a package, unless it is there."""
-        place = self.folder / kind
+        place = self.folder / f"{kind}-package"
         if not place.exists():
             if kind == "fake":
                 _make_fake(place)
             else:
-                checkpoint = self.folder / f"{kind}.safetensors"
-                _write_weights(checkpoint, Network(kind))
-                export_package(checkpoint, place)
+                make_package(self.folder, kind, InputSpec())
         return place
 
 
@@ -182,7 +179,7 @@ class Watch:
 
     def _look(self) -> None:
         while not self._ended.wait(0.5):
-            sizes = {each: _measure(each) for each in _list_family(self._process)}
+            sizes = {each: measure_process(each) for each in list_family(self._process)}
             seen = {
                 "peak_MiB": sum(sizes.values()),
                 "driver_peak_MiB": sizes.get(self._process, 0.0),
@@ -209,33 +206,6 @@ def _list_sizes(text: str) -> list[int]:
     return [int(size) for size in text.split(",")]
 
 
-def _list_family(process: int) -> Iterator[int]:
-    """List a process and all below it, of Ray's also those that left it."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents.setdefault(int(fields[1]), []).append(int(entry.name))
-    waiting = [process]
-    while waiting:
-        each = waiting.pop()
-        yield each
-        waiting += parents.get(each, [])
-
-
-def _measure(process: int) -> float:
-    """Give a process's proportional set size in MiB; 0 where it has ended."""
-    try:
-        text = Path(f"/proc/{process}/smaps_rollup").read_text()
-    except OSError:
-        return 0.0
-    sizes = [line.split() for line in text.splitlines() if line.startswith("Pss:")]
-    return sum(int(size[1]) for size in sizes) / 1024
-
-
 def _make_fake(place: Path) -> None:
     place.mkdir()
     (place / "fake.json").write_text(json.dumps({"size": 512, "seed": 0}))
@@ -252,12 +222,6 @@ def _make_fake(place: Path) -> None:
         engine=EngineSpec("fake.json", disk.sha256_file(place / "fake.json"), "fake"),
     )
     packages.write_manifest(place, spec)
-
-
-def _write_weights(path: Path, network: Network) -> None:
-    from safetensors.numpy import save_file
-
-    save_file(networks.initial_tensors(network), path)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from safetensors.numpy import save_file
 
+from families import list_family, measure_process
 from reidkit import networks
 from reidkit.exporting import export_package
 from reidkit.gallery import Gallery
@@ -168,20 +169,8 @@ def run_postgres() -> Iterator[tuple[str, int]]:
 
 
 def measure_family(process: int) -> float:
-    """Give what a process and its children hold, in MiB, shared pages divided among them."""
-    family = [process]
-    for place in Path("/proc").iterdir():
-        if place.name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = (place / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[1]) == process:
-                    family.append(int(place.name))
-    total = 0
-    for each in family:
-        with contextlib.suppress(OSError):
-            lines = (Path("/proc") / str(each) / "smaps_rollup").read_text().splitlines()
-            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total / 1024
+    """Give what a process and all below it hold, in MiB; see `measure_process`."""
+    return sum(measure_process(each) for each in list_family(process))
 
 
 def measure_folder(folder: Path) -> int:

@@ -144,6 +144,12 @@ def check_finite(vectors: NDArray[np.float32], names: NDArray[np.object_]) -> No
         )
 
 
+def word_unreadable(unreadable: Iterable[UnreadableImage], total: int) -> UnreadableImagesError:
+    """Give the error for a run's unreadable pictures, of `total` all together."""
+    advice = ", or leave them out with --skip-unreadable (skip_unreadable=True)"
+    return UnreadableImagesError(list(unreadable), total, advice)
+
+
 class _Block(NamedTuple):
     start: int
     vectors: NDArray[np.float32]
@@ -213,8 +219,7 @@ def _check_readable(
 ) -> None:
     """Refuse unreadable pictures, some of `total`; skipping them must leave one of the `whole`."""
     if unreadable and (not skip or len(unreadable) == whole):
-        advice = ", or leave them out with --skip-unreadable (skip_unreadable=True)"
-        raise UnreadableImagesError(unreadable, total, advice)
+        raise word_unreadable(unreadable, total)
 
 
 def _report(progress: Progress | None, done: int, total: int) -> None:

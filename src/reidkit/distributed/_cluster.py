@@ -1,4 +1,4 @@
-"""A Ray cluster: connecting to it, what it has, and what its errors mean. All of ray is here."""
+"""A Ray cluster: connecting to it, what it has, and what its errors mean."""
 
 from __future__ import annotations
 

@@ -15,9 +15,8 @@ from reidkit.gallery import (
     Left,
     Naming,
     Refused,
-    choose_people,
     is_postgres,
-    make_crops,
+    take_people,
 )
 from reidkit.records import Embeddings, Progress
 
@@ -124,12 +123,12 @@ def _enrol(
 
 
 def _enrol_part(gallery: Gallery, found: Embeddings, enrolling: Enrolling) -> EnrolledParts:
-    left = Left()
-    if enrolling.naming is None:
-        keep, left = choose_people(found.samples, zero_is_person=enrolling.zero_is_person)
-        found = found.select(keep)
-    crops = make_crops(
-        found.samples, camera=enrolling.camera, tags=enrolling.tags, naming=enrolling.naming
+    found, crops, left = take_people(
+        found,
+        camera=enrolling.camera,
+        tags=enrolling.tags,
+        naming=enrolling.naming,
+        zero_is_person=enrolling.zero_is_person,
     )
     done = gallery.add_embeddings(found, crops, actor=enrolling.actor)
     return EnrolledParts(

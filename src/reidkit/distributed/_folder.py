@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+from reidkit import store
 from reidkit.distributed._parts import UNREADABLE, VECTORS, PartFacts, PartPlan, count_part
 from reidkit.distributed._places import Place
 from reidkit.errors import FormatError, MismatchError, StoreError
@@ -33,16 +34,10 @@ _NAME = re.compile(r"part-(\d{6,})-(\d{4,})(-last)?\.parquet")
 _AT_ONCE = 16
 """Files whose ends are read at once: an object store makes each wait."""
 
-_DIFFERENCES = {
-    "model_sha256": "another model",
-    "contract_sha256": "another input contract",
-    "dimension": "another vector length",
-    "batch": "another batch size",
-    "runtime": "another runtime",
-    "device": "another device",
+_DIFFERENCES = store.DIFFERENCES | {
     "size": "parts of another size",
-    "pieces": "other pictures or ids",
-    "source_sha256": "other pictures or ids",
+    "pieces": store.OTHER_PICTURES,
+    "source_sha256": store.OTHER_PICTURES,
 }
 
 

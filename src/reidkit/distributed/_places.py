@@ -146,21 +146,16 @@ class Place:
 
     def stamp(self) -> str:
         """Give a text that changes when a file is written anew: its size and time."""
-        with self._speaking("looked at"):
-            info = self._system.get_file_info(self._path)
+        info = self._look()
         return f"{info.size} {info.mtime_ns}"
 
     def exists(self) -> bool:
         """Tell whether there is a file or folder."""
-        with self._speaking("looked at"):
-            kind = self._system.get_file_info(self._path).type
-        return bool(kind != arrow_files().FileType.NotFound)
+        return bool(self._look().type != arrow_files().FileType.NotFound)
 
     def is_folder(self) -> bool:
         """Tell whether it is a folder, or in an object store a beginning that files share."""
-        with self._speaking("looked at"):
-            kind = self._system.get_file_info(self._path).type
-        return bool(kind == arrow_files().FileType.Directory)
+        return bool(self._look().type == arrow_files().FileType.Directory)
 
     def list_files(self) -> list[Place]:
         """List the files below a folder, in sorted order; none where it does not exist.
@@ -186,6 +181,10 @@ class Place:
     def _path(self) -> str:
         base = _open_system(self.address)[1]
         return f"{base.rstrip('/')}/{self.below}" if self.below else base
+
+    def _look(self) -> Any:
+        with self._speaking("looked at"):
+            return self._system.get_file_info(self._path)
 
     def _upload(self, path: str, data: bytes) -> None:
         with self._system.open_output_stream(path) as file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from reidkit.distributed import _pipeline
 from reidkit.distributed._cluster import Cluster, connected, share_out
@@ -10,7 +10,7 @@ from reidkit.distributed._data_set import DataSet, open_data_set
 from reidkit.distributed._folder import MANIFEST, begin, count_parts, finish, is_whole
 from reidkit.distributed._parts import PartFacts, read_unreadable
 from reidkit.distributed._plan import Job
-from reidkit.errors import UnreadableImage, UnreadableImagesError
+from reidkit.embedding import word_unreadable
 from reidkit.records import Progress
 
 
@@ -41,7 +41,7 @@ def embed_parts(
         _make(job, cluster, progress=progress, skip_unreadable=skip_unreadable)
     data = open_data_set(job.out)
     if data.unreadable and not (skip_unreadable and len(data)):
-        raise _word_unreadable(data.list_unreadable(), len(data) + data.unreadable)
+        raise word_unreadable(data.list_unreadable(), len(data) + data.unreadable)
     return data
 
 
@@ -61,7 +61,7 @@ def _make(job: Job, cluster: Cluster, *, progress: Progress | None, skip_unreada
     bad = sorted(part.name for part in parts.values() if part.unreadable)
     if bad and not (skip_unreadable and rows):
         unreadable = sum(part.unreadable for part in parts.values())
-        raise _word_unreadable(read_unreadable(job.out, bad), rows + unreadable)
+        raise word_unreadable(read_unreadable(job.out, bad), rows + unreadable)
     finish(job.out, job.plan, parts.values())
 
 
@@ -106,8 +106,3 @@ class _Counter:
         if self._progress is not None:
             # A part whose writer died may be told of twice.
             self._progress(min(self._done, self._total), self._total)
-
-
-def _word_unreadable(images: Iterable[UnreadableImage], total: int) -> UnreadableImagesError:
-    advice = ", or leave them out with --skip-unreadable (skip_unreadable=True)"
-    return UnreadableImagesError(list(images), total, advice)

@@ -30,7 +30,7 @@ from reidkit.gallery._json import (
     stats_from_json,
 )
 from reidkit.gallery._names import check_name, check_tags
-from reidkit.gallery._people import Left, Naming, choose_people, make_crops
+from reidkit.gallery._people import Left, Naming, choose_people, make_crops, take_people
 from reidkit.gallery._pictures import Picture, decode_picture, keep_picture, read_picture
 from reidkit.gallery._quality import Quality, measure_sharpness
 from reidkit.gallery._reembedding import Reembedded
@@ -109,4 +109,5 @@ __all__ = [
     "reembed_place",
     "stats_as_json",
     "stats_from_json",
+    "take_people",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.gallery._values import Crops
-from reidkit.records import JUNK, Samples
+from reidkit.records import JUNK, Embeddings, Samples
 
 Naming = Literal["folder", "stem"]
 
@@ -46,6 +46,26 @@ def choose_people(samples: Samples, *, zero_is_person: bool) -> tuple[NDArray[np
     return ~(junk | distractors), Left(
         int(np.count_nonzero(junk)), int(np.count_nonzero(distractors))
     )
+
+
+def take_people(
+    embeddings: Embeddings,
+    *,
+    camera: str = "",
+    tags: Sequence[str] = (),
+    naming: Naming | None = None,
+    zero_is_person: bool = False,
+) -> tuple[Embeddings, Crops, Left]:
+    """Give what can be enrolled of embeddings, as crops, and what is left out.
+
+    By number, pictures of nobody are left out; by `naming` all have a name. See `make_crops`.
+    """
+    left = Left()
+    if naming is None:
+        keep, left = choose_people(embeddings.samples, zero_is_person=zero_is_person)
+        embeddings = embeddings.select(keep)
+    crops = make_crops(embeddings.samples, camera=camera, tags=tags, naming=naming)
+    return embeddings, crops, left
 
 
 def make_crops(

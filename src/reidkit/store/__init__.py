@@ -12,13 +12,15 @@ has a folder of its own, whose manifest says which it is; `merge_embeddings` joi
 from reidkit.store._arrays import import_embeddings
 from reidkit.store._folder import FORMAT, MANIFEST, read_embeddings, write_embeddings
 from reidkit.store._merging import Merged, merge_embeddings
-from reidkit.store._plan import Plan
+from reidkit.store._plan import DIFFERENCES, OTHER_PICTURES, Plan
 from reidkit.store._shards import Shard
 from reidkit.store._writer import EmbeddingsWriter
 
 __all__ = [
+    "DIFFERENCES",
     "FORMAT",
     "MANIFEST",
+    "OTHER_PICTURES",
     "EmbeddingsWriter",
     "Merged",
     "Plan",

@@ -9,7 +9,7 @@ from reidkit.store._shards import Cut
 
 OTHER_PICTURES = "other pictures or ids"
 
-_DIFFERENCES = {
+DIFFERENCES = {
     "model_sha256": "another model",
     "contract_sha256": "another input contract",
     "dimension": "another vector length",
@@ -70,5 +70,5 @@ def find_difference(expected: Mapping[str, object], found: Mapping[str, object])
     for name, value in expected.items():
         if found.get(name) != value:
             shown = "" if "sha256" in name else f" ({found.get(name)}, not {value})"
-            return f"{_DIFFERENCES[name]}{shown}"
+            return f"{DIFFERENCES[name]}{shown}"
     return None

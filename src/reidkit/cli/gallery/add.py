@@ -173,19 +173,18 @@ def _read_embeddings(
     folder: Path, source: _gallery_sources.Split, labels: Labels, table: Path | None
 ) -> tuple[Embeddings, Crops, Left]:
     from reidkit import store
-    from reidkit.gallery import Left, choose_people, make_crops
+    from reidkit.gallery import Left, take_people
 
     found = store.read_embeddings(folder)
     if table is not None:
         return found, _gallery_tables.read_rows(table, found.samples.paths.tolist()), Left()
-    left = Left()
-    if labels.person_from is None:
-        keep, left = choose_people(found.samples, zero_is_person=source.zero_is_person)
-        found = found.select(keep)
-    crops = make_crops(
-        found.samples, camera=labels.camera or "", tags=labels.tag, naming=labels.naming
+    return take_people(
+        found,
+        camera=labels.camera or "",
+        tags=labels.tag,
+        naming=labels.naming,
+        zero_is_person=source.zero_is_person,
     )
-    return found, crops, left
 
 
 def _is_data_set(address: str) -> bool:
